@@ -1,0 +1,1 @@
+"""Text: files, tokenizer, batches, overlap, the embedded corpus, and baselines."""

@@ -1,0 +1,242 @@
+"""The gradient checker: an analytic gradient against finite differences, along one random direction.
+
+For a function f of all its inputs, a random direction u and a random covector c,
+
+    analytic = <J^T c, u>        (one backward pass)
+    numeric  = d/de <f(x + e u), c> at e = 0
+
+agree for a right gradient, and for a wrong one differ with probability 1. The numeric derivative is the
+five-point central difference, whose error is O(eps^4), in float64. (The directional form is that of HIPS
+autograd's ``check_grads``.)
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+
+from minispike.backend import asarray, to_numpy
+from minispike.errors import GradientError, problem
+from minispike.smooth import FrozenValues, frozen_values, smooth_spikes
+from minispike.tensor import Tensor, default_dtype, enable_grad, grad, no_grad
+
+_FIVE_POINT = ((-2, 1 / 12), (-1, -2 / 3), (1, 2 / 3), (2, -1 / 12))
+
+
+@dataclass(frozen=True)
+class GradientReport:
+    """What `check_grads` found: the largest relative error over the inputs and orders, and their number."""
+
+    worst_error: float
+    checks: int
+
+
+def check_grads(
+    f: Callable[..., Any],
+    *args: Any,
+    order: int = 1,
+    rtol: float = 1e-6,
+    atol: float = 1e-9,
+    eps: float = 1e-4,
+    seed: int = 0,
+    spikes: Literal["hard", "smooth"] = "hard",
+) -> GradientReport:
+    """Check the gradient of ``f(*args)`` with respect to every tensor among ``args`` that requires one.
+
+    Args:
+        f: returns a tensor, or a tuple, list or dictionary of tensors.
+        args: tensors, modules (their parameters are checked), arrays of floats (checked as tensors), or any
+            nesting of these in lists, tuples and dictionaries. Everything else is handed on as it is.
+            Tensors and parameters are held in float64 during the check, and restored.
+        order: 1, or 2 to check the gradient of the gradient as well.
+        rtol: allowed error relative to the larger of the two derivatives.
+        atol: allowed absolute error, in units of |u| |c|.
+        eps: step of the finite difference, relative to the size of the direction (1 at most an element).
+        seed: of the direction and the covector.
+        spikes: ``"smooth"`` lets every surrogate run its primitive and holds detached values at the base
+            point; with ``"hard"`` a spiking function cannot be checked (its numeric derivative is 0).
+
+    Returns:
+        The report.
+
+    Raises:
+        GradientError: a gradient is wrong, or f is not differentiable at this point.
+    """
+    rng = np.random.default_rng(seed)
+    with default_dtype(np.float64), smooth_spikes(spikes == "smooth"):
+        leaves: list[tuple[str, Tensor]] = []
+        inputs = [_prepare(arg, f"args[{i}]", leaves) for i, arg in enumerate(args)]
+        if not leaves:
+            hint = "Tensor(x, requires_grad=True)"
+            raise GradientError(
+                problem("check_grads", expected="a tensor to differentiate by", got="none", hint=hint)
+            )
+        before = [(t, t.array, t.requires_grad) for _, t in leaves]
+        try:
+            for _, t in leaves:
+                t.array, t.requires_grad = t.array.astype(np.float64), True
+            limits = _Limits(rtol, atol, eps)
+            report = _check(lambda: f(*inputs), leaves, rng, limits, create_graph=order > 1)
+            if order > 1:
+                second = _gradient_function(lambda: f(*inputs), leaves, rng)
+                report2 = _check(second, leaves, rng, limits, may_be_constant=True)
+                report = GradientReport(
+                    max(report.worst_error, report2.worst_error), report.checks + report2.checks
+                )
+            return report
+        finally:
+            for t, array, requires_grad in before:
+                t.array, t.requires_grad = array, requires_grad
+
+
+@dataclass(frozen=True)
+class _Limits:
+    rtol: float
+    atol: float
+    eps: float
+
+
+def _prepare(arg: Any, name: str, leaves: list[tuple[str, Tensor]]) -> Any:
+    """The argument as f shall see it; every tensor to check is put on the list under its name."""
+    if isinstance(arg, np.ndarray) and arg.dtype.kind == "f":
+        arg = Tensor(arg, requires_grad=True)
+    if isinstance(arg, Tensor):
+        if arg.requires_grad and all(arg is not t for _, t in leaves):
+            leaves.append((name, arg))
+    elif isinstance(arg, dict):
+        return {key: _prepare(value, f"{name}[{key!r}]", leaves) for key, value in arg.items()}
+    elif isinstance(arg, list | tuple):
+        return type(arg)(_prepare(value, f"{name}[{i}]", leaves) for i, value in enumerate(arg))
+    elif hasattr(arg, "named_parameters"):
+        for key, parameter in arg.named_parameters():
+            _prepare(parameter, f"{name}.{key}", leaves)
+    return arg
+
+
+def _tensors(output: Any) -> Iterator[Tensor]:
+    """Every tensor in what a function returned."""
+    if isinstance(output, Tensor):
+        yield output
+    elif isinstance(output, dict):
+        for value in output.values():
+            yield from _tensors(value)
+    elif isinstance(output, list | tuple):
+        for value in output:
+            yield from _tensors(value)
+
+
+def _random_like(array: Any, rng: np.random.Generator) -> Any:
+    return asarray(rng.uniform(-1.0, 1.0, size=array.shape))
+
+
+def _check(
+    f: Callable[[], Any],
+    leaves: Sequence[tuple[str, Tensor]],
+    rng: np.random.Generator,
+    limits: _Limits,
+    *,
+    create_graph: bool = False,
+    may_be_constant: bool = False,
+) -> GradientReport:
+    """Compare the two derivatives, one input at a time, so that the failing one can be named."""
+    frozen = FrozenValues()
+    with frozen_values(frozen):
+        outputs = list(_tensors(f()))
+        covectors = [_random_like(t.array, rng) for t in outputs]
+        pairs = [(t, c) for t, c in zip(outputs, covectors, strict=True) if t.requires_grad]
+        if not pairs and not may_be_constant:
+            hint = "ops of minispike, without detach() or no_grad()"
+            raise GradientError(
+                problem("check_grads", expected="outputs with a graph", got="none", hint=hint)
+            )
+        gradients: list[Tensor | None] = [None] * len(leaves)
+        if pairs:
+            loss = _weighted_sum([t for t, _ in pairs], [c for _, c in pairs])
+            gradients = grad(loss, [t for _, t in leaves], create_graph=create_graph)
+
+    def value() -> float:
+        frozen.replay()
+        with frozen_values(frozen), no_grad():
+            return sum(
+                float(np.sum(to_numpy(t.array) * to_numpy(c)))
+                for t, c in zip(_tensors(f()), covectors, strict=True)
+            )
+
+    scale = max(float(np.sqrt(sum(float((to_numpy(c) ** 2).sum()) for c in covectors))), 1e-300)
+    worst = 0.0
+    for (name, leaf), gradient in zip(leaves, gradients, strict=True):
+        direction = _random_like(leaf.array, rng)
+        analytic = 0.0 if gradient is None else float((to_numpy(gradient.array) * to_numpy(direction)).sum())
+        numeric, one_sided_gap = _derivative(value, leaf, direction, limits.eps)
+        size = max(abs(analytic), abs(numeric))
+        tolerance = limits.rtol * size + limits.atol * scale
+        error = abs(analytic - numeric)
+        if not error <= tolerance:
+            raise GradientError(
+                _failure(name, leaf, analytic, numeric, one_sided_gap, error / max(size, 1e-300))
+            )
+        worst = max(worst, error / max(size, scale * limits.atol / limits.rtol))
+    return GradientReport(worst, len(leaves))
+
+
+def _derivative(value: Callable[[], float], leaf: Tensor, direction: Any, eps: float) -> tuple[float, float]:
+    """The numeric derivative along a direction, and how far the two one-sided ones lie apart."""
+    base = leaf.array
+    samples: dict[int, float] = {}
+    try:
+        for step in (-2, -1, 0, 1, 2):
+            leaf.array = base + (step * eps) * direction
+            samples[step] = value()
+    finally:
+        leaf.array = base
+    numeric = sum(weight * samples[step] for step, weight in _FIVE_POINT) / eps
+    right = (-1.5 * samples[0] + 2 * samples[1] - 0.5 * samples[2]) / eps
+    left = (1.5 * samples[0] - 2 * samples[-1] + 0.5 * samples[-2]) / eps
+    return numeric, abs(right - left)
+
+
+def _failure(name: str, leaf: Tensor, analytic: float, numeric: float, gap: float, error: float) -> str:
+    """The sentence of a failed check."""
+    if gap > 1e-3 * max(abs(analytic), abs(numeric), 1e-12) and gap > 1e-6:
+        return problem(
+            f"gradient by {name}",
+            expected="a differentiable point",
+            got=f"one-sided derivatives that differ by {gap:.3g}",
+            hint="another point (a kink or a jump lies within eps), or spikes='smooth' for a spiking function",
+        )
+    ratio = f", ratio {analytic / numeric:.6g}" if numeric != 0 else ""
+    return problem(
+        f"gradient by {name} of shape {leaf.shape}",
+        expected=f"{numeric:.12g} (finite difference)",
+        got=f"{analytic:.12g} (backward), relative error {error:.2g}{ratio}",
+        hint="the backward of the ops between this input and the output",
+    )
+
+
+def _weighted_sum(outputs: Sequence[Tensor], covectors: Sequence[Any]) -> Tensor:
+    """<f, c> over all outputs: a number, whose gradient is J^T c."""
+    terms = [(t * Tensor(c, dtype=np.float64)).sum() for t, c in zip(outputs, covectors, strict=True)]
+    total = terms[0]
+    for term in terms[1:]:
+        total = total + term
+    return total
+
+
+def _gradient_function(
+    f: Callable[[], Any], leaves: Sequence[tuple[str, Tensor]], rng: np.random.Generator
+) -> Callable[[], Any]:
+    """The function that maps the inputs to J^T c, for a fixed covector c: its Jacobian is the second derivative."""
+    with no_grad():
+        covectors = [_random_like(t.array, rng) for t in _tensors(f())]
+
+    def gradient() -> list[Tensor]:
+
+        with enable_grad():
+            loss = _weighted_sum(list(_tensors(f())), covectors)
+            found = grad(loss, [t for _, t in leaves], create_graph=True)
+        return [
+            g if g is not None else Tensor(np.zeros(t.shape)) for g, (_, t) in zip(found, leaves, strict=True)
+        ]
+
+    return gradient

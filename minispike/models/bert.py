@@ -1,0 +1,235 @@
+"""BERT (Devlin et al. 2019, arXiv 1810.04805) on minispike's own ops: the teacher, while it is being trained.
+
+Modules bear the names of a Hugging Face ``BertModel``, so its weights load as they are.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from minispike.backend import Array, array_module
+from minispike.errors import ConfigError, ShapeError, problem
+from minispike.nn import functional as F
+from minispike.nn.layers import Embedding, LayerNorm, Linear, dropout
+from minispike.nn.module import Module, ModuleList, Parameter
+from minispike.ops import gelu, tanh
+from minispike.tensor import Tensor
+
+Rng = np.random.Generator | None
+
+
+@dataclass(frozen=True)
+class BertConfig:
+    """The shape of a BERT; field names as in Hugging Face's ``config.json``.
+
+    ``num_labels`` is the number of classes of the task head, 0 for none; ``dropout`` applies to embeddings,
+    attention output and feed-forward output.
+    """
+
+    vocab_size: int = 30522
+    hidden_size: int = 768
+    num_hidden_layers: int = 12
+    num_attention_heads: int = 12
+    intermediate_size: int = 3072
+    max_position_embeddings: int = 512
+    type_vocab_size: int = 2
+    layer_norm_eps: float = 1e-12
+    dropout: float = 0.1
+    num_labels: int = 0
+
+    def __post_init__(self) -> None:
+        if self.hidden_size % self.num_attention_heads:
+            got = f"{self.num_attention_heads} heads for width {self.hidden_size}"
+            raise ConfigError(
+                problem(
+                    "num_attention_heads",
+                    expected="a divisor of hidden_size",
+                    got=got,
+                    hint="hidden_size / 64",
+                )
+            )
+
+
+@dataclass(frozen=True)
+class BertOutput:
+    """``hidden_states``: num_hidden_layers + 1 tensors ``[B, L, D]``, embeddings first; ``logits``: ``[B, C]`` or None."""
+
+    hidden_states: tuple[Tensor, ...]
+    logits: Tensor | None
+
+
+class _Embeddings(Module):
+    def __init__(self, c: BertConfig, rng: np.random.Generator) -> None:
+        self.word_embeddings = Embedding(c.vocab_size, c.hidden_size, rng)
+        self.position_embeddings = Embedding(c.max_position_embeddings, c.hidden_size, rng)
+        self.token_type_embeddings = Embedding(c.type_vocab_size, c.hidden_size, rng)
+        self.LayerNorm = LayerNorm(c.hidden_size, c.layer_norm_eps)
+
+    def forward(self, ids: Array, segments: Array) -> Tensor:
+        positions = array_module(ids).arange(ids.shape[1])
+        x = (
+            self.word_embeddings(ids)
+            + self.position_embeddings(positions)
+            + self.token_type_embeddings(segments)
+        )
+        return self.LayerNorm(x)
+
+
+class _SelfAttention(Module):
+    def __init__(self, c: BertConfig, rng: np.random.Generator) -> None:
+        self.query = Linear(c.hidden_size, c.hidden_size, rng)
+        self.key = Linear(c.hidden_size, c.hidden_size, rng)
+        self.value = Linear(c.hidden_size, c.hidden_size, rng)
+        self.heads = c.num_attention_heads
+
+    def forward(self, x: Tensor, mask: Array | None) -> Tensor:
+        return F.softmax_attention(self.query(x), self.key(x), self.value(x), self.heads, mask)
+
+
+class _Output(Module):
+    """Linear, dropout, residual, layer norm: the end of both halves of a layer."""
+
+    def __init__(self, in_features: int, c: BertConfig, rng: np.random.Generator) -> None:
+        self.dense = Linear(in_features, c.hidden_size, rng)
+        self.LayerNorm = LayerNorm(c.hidden_size, c.layer_norm_eps)
+        self.rate = c.dropout
+
+    def forward(self, x: Tensor, residual: Tensor, rng: Rng) -> Tensor:
+        return self.LayerNorm(residual + dropout(self.dense(x), self.rate, rng))
+
+
+class _Attention(Module):
+    def __init__(self, c: BertConfig, rng: np.random.Generator) -> None:
+        self.self = _SelfAttention(c, rng)
+        self.output = _Output(c.hidden_size, c, rng)
+
+    def forward(self, x: Tensor, mask: Array | None, rng: Rng) -> Tensor:
+        return self.output(self.self(x, mask), x, rng)
+
+
+class _Dense(Module):
+    def __init__(self, in_features: int, out_features: int, rng: np.random.Generator) -> None:
+        self.dense = Linear(in_features, out_features, rng)
+
+
+class _Layer(Module):
+    def __init__(self, c: BertConfig, rng: np.random.Generator) -> None:
+        self.attention = _Attention(c, rng)
+        self.intermediate = _Dense(c.hidden_size, c.intermediate_size, rng)
+        self.output = _Output(c.intermediate_size, c, rng)
+
+    def forward(self, x: Tensor, mask: Array | None, rng: Rng) -> Tensor:
+        x = self.attention(x, mask, rng)
+        return self.output(gelu(self.intermediate.dense(x)), x, rng)  # type: ignore[no-any-return]
+
+
+class _Encoder(Module):
+    def __init__(self, c: BertConfig, rng: np.random.Generator) -> None:
+        self.layer = ModuleList([_Layer(c, rng) for _ in range(c.num_hidden_layers)])
+
+
+class Bert(Module):
+    """The encoder, with a pooler and, for ``num_labels > 0``, a classifier.
+
+    Args:
+        config: the shape.
+        rng: generator for the initial weights, N(0, 0.02).
+    """
+
+    def __init__(self, config: BertConfig, rng: np.random.Generator) -> None:
+        self.config = config
+        self.embeddings = _Embeddings(config, rng)
+        self.encoder = _Encoder(config, rng)
+        self.pooler = _Dense(config.hidden_size, config.hidden_size, rng)
+        if config.num_labels:
+            self.classifier = Linear(config.hidden_size, config.num_labels, rng)
+
+    def forward(
+        self, input_ids: Array, mask: Array | None = None, segment_ids: Array | None = None, rng: Rng = None
+    ) -> BertOutput:
+        """Run the network.
+
+        Args:
+            input_ids: integers ``[B, L]``.
+            mask: booleans ``[B, L]``, True for tokens; None: no padding.
+            segment_ids: integers ``[B, L]``, 0 for the first text and 1 for the second; None: all 0.
+            rng: generator for dropout; None: no dropout.
+
+        Raises:
+            ShapeError: L exceeds ``max_position_embeddings``, or an id the vocabulary.
+        """
+        c = self.config
+        if input_ids.shape[1] > c.max_position_embeddings:
+            got, hint = f"{input_ids.shape[1]}", f"max_length={c.max_position_embeddings}"
+            expected = f"at most {c.max_position_embeddings} tokens"
+            raise ShapeError(problem("input_ids", expected=expected, got=got, hint=hint))
+        segments = array_module(input_ids).zeros_like(input_ids) if segment_ids is None else segment_ids
+        x = dropout(self.embeddings(input_ids, segments), c.dropout, rng)  # [B, L, D]
+        states = [x]
+        for layer in self.encoder.layer:
+            x = layer(x, mask, rng)
+            states.append(x)
+        logits = None
+        if c.num_labels:
+            pooled = tanh(self.pooler.dense(x[:, 0]))  # [B, D]
+            logits = self.classifier(dropout(pooled, c.dropout, rng))
+        return BertOutput(tuple(states), logits)
+
+
+class MaskedLanguageModel(Module):
+    """Bert with BERT's prediction head: dense, GELU, layer norm, and the embedding table as output weights.
+
+    Args:
+        bert: the encoder that is trained.
+        rng: generator for the head.
+    """
+
+    def __init__(self, bert: Bert, rng: np.random.Generator) -> None:
+        self.bert = bert
+        width = bert.config.hidden_size
+        self.dense = Linear(width, width, rng)
+        self.norm = LayerNorm(width, bert.config.layer_norm_eps)
+        self.bias = Parameter(np.zeros(bert.config.vocab_size))
+
+    def forward(self, input_ids: Array, mask: Array, chosen: Array, rng: Rng = None) -> Tensor:
+        """Logits over the vocabulary at the chosen positions.
+
+        Args:
+            input_ids: ``[B, L]`` with some tokens masked.
+            mask: ``[B, L]``, True for tokens.
+            chosen: booleans ``[B, L]``, True where a prediction is wanted; N of them.
+
+        Returns:
+            ``[N, V]``.
+        """
+        states = self.bert(input_ids, mask, rng=rng).hidden_states[-1]
+        at = array_module(input_ids).flatnonzero(chosen)
+        picked = F.embedding(at, states.reshape(-1, states.shape[-1]))  # [N, D]
+        head = self.norm(gelu(self.dense(picked)))
+        return F.linear(head, self.bert.embeddings.word_embeddings.weight, self.bias)
+
+
+def bert_from_weights(config: Mapping[str, Any], weights: Mapping[str, Array], num_labels: int = 0) -> Bert:
+    """A Bert with loaded weights; a classifier that the weights lack is drawn anew (seed 0), pooler too.
+
+    Args:
+        config: fields of `BertConfig`.
+        weights: by Hugging Face's names.
+        num_labels: classes of the task head, 0 for none.
+
+    Raises:
+        CheckpointError: the weights do not fit.
+    """
+    model = Bert(BertConfig(**{**config, "num_labels": num_labels}), np.random.default_rng(0))
+    kept = {n: w for n, w in weights.items() if num_labels or not n.startswith("classifier.")}
+    fresh = model.state_dict()
+    if (
+        num_labels
+        and kept.get("classifier.weight", fresh["classifier.weight"]).shape
+        != fresh["classifier.weight"].shape
+    ):
+        kept = {n: w for n, w in kept.items() if not n.startswith("classifier.")}
+    model.load_state_dict(kept, may_miss=("classifier.", "pooler."))
+    return model

@@ -1,0 +1,340 @@
+"""SpikeBERT (Lv et al. 2023, arXiv 2308.15122): a transformer whose activations are spikes.
+
+    ids -> embedding + position -> spikes -> block, block, ... -> norm -> mean over tokens -> classifier
+    block:  x + fire(o(spiking attention of fire(q x), fire(k x), fire(v x)))
+            x + fire(fc2(fire(fc1 x)))              every weight matrix followed by layer norm and LIF neurons
+
+Everything in time is ``[T, B, L, D]``: time steps, batch, tokens, width. The input spikes are the same at every
+step, so the first block's weights meet them once, as ``[1, B, L, D]``, and time begins in its neurons.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from minispike.backend import Array, array_module
+from minispike.errors import CheckpointError, ConfigError, ShapeError, problem
+from minispike.nn.layers import Embedding, LayerNorm, Linear
+from minispike.nn.module import Module, ModuleList
+from minispike.ops import mean, sum_
+from minispike.snn.attention import spiking_attention
+from minispike.snn.neurons import LIFNeuron, lif
+from minispike.snn.surrogate import SURROGATES, spike
+from minispike.tensor import Tensor
+
+Observer = Callable[[str, Array], None]
+"""Called with a name and an array as the forward pass goes by; see `minispike.record`."""
+
+
+@dataclass(frozen=True)
+class SpikeBERTConfig:
+    """The shape and the neurons of a SpikeBERT.
+
+    Args:
+        vocab_size: V, rows of the embedding table; 0 in a run's configuration: that of the teacher.
+        dim: D, width.
+        depth: number of blocks.
+        heads: attention heads; must divide ``dim``.
+        time_steps: T.
+        num_labels: C, classes; 0 in a run's configuration: that of the data.
+        max_length: rows of the position table; 0: no position information, as in the reference.
+        feature_dim: width of the features that are distilled; 0: that of the teacher (or ``dim``).
+        mlp_ratio: hidden width of the feed-forward part, in units of ``dim``.
+        tau: membrane time constant in time steps.
+        threshold: firing threshold; attention's neurons have half of it.
+        surrogate, alpha: surrogate gradient, by its name in `SURROGATES`, and its inverse width.
+        attention_scale: factor on spiking attention (dimensionless).
+        mask_padding: padding does not spike into attention and the mean; the reference lets it.
+        embedding_threshold: where an embedded number becomes a spike.
+    """
+
+    vocab_size: int = 0
+    dim: int = 256
+    depth: int = 4
+    heads: int = 8
+    time_steps: int = 4
+    num_labels: int = 0
+    max_length: int = 128
+    feature_dim: int = 0
+    mlp_ratio: int = 4
+    tau: float = 2.0
+    threshold: float = 1.0
+    surrogate: str = "atan"
+    alpha: float = 2.0
+    attention_scale: float = 0.125
+    mask_padding: bool = True
+    embedding_threshold: float = 0.0
+
+    def __post_init__(self) -> None:
+        if self.dim % self.heads:
+            got = f"{self.heads} heads for width {self.dim}"
+            raise ConfigError(problem("heads", expected="a divisor of dim", got=got, hint="heads=4"))
+        if self.surrogate not in SURROGATES:
+            expected = "one of " + ", ".join(SURROGATES)
+            raise ConfigError(
+                problem("surrogate", expected=expected, got=repr(self.surrogate), hint="'atan'")
+            )
+        for name in ("dim", "depth", "heads", "time_steps", "mlp_ratio"):
+            if getattr(self, name) < 1:
+                got = str(getattr(self, name))
+                raise ConfigError(problem(name, expected="a number >= 1", got=got, hint=f"{name}=4"))
+        self.neuron()
+
+    @classmethod
+    def reference(
+        cls,
+        vocab_size: int,
+        dim: int = 768,
+        depth: int = 12,
+        heads: int = 8,
+        time_steps: int = 4,
+        num_labels: int = 2,
+        tau: float = 2.0,
+        threshold: float = 1.0,
+    ) -> "SpikeBERTConfig":
+        """The model of the authors' program, quirks included: no positions, and padding like any token."""
+        return cls(
+            vocab_size, dim, depth, heads, time_steps, num_labels,
+            max_length=0, tau=tau, threshold=threshold, mask_padding=False,
+        )  # fmt: skip
+
+    def neuron(self, threshold: float | None = None) -> LIFNeuron:
+        """The LIF neuron of this network, at its threshold or another."""
+        surrogate = SURROGATES[self.surrogate](self.alpha)
+        return LIFNeuron(tau=self.tau, threshold=threshold or self.threshold, surrogate=surrogate)
+
+
+@dataclass(frozen=True)
+class SpikeBERTOutput:
+    """``logits``: ``[B, C]``; ``hidden_states``: one ``[B, L, feature_dim]`` a block, as distilled (empty if not asked)."""
+
+    logits: Tensor
+    hidden_states: tuple[Tensor, ...]
+
+
+class SpikingLayer(Module):
+    """Linear, layer norm, LIF neurons: ``[T or 1, B, L, in]`` to spikes ``[T, B, L, out]``."""
+
+    def __init__(
+        self, in_features: int, out_features: int, neuron: LIFNeuron, rng: np.random.Generator
+    ) -> None:
+        self.linear = Linear(in_features, out_features, rng)
+        self.norm = LayerNorm(out_features)
+        self.neuron = neuron
+
+    def forward(self, x: Tensor, steps: int, name: str, observe: Observer | None) -> Tensor:
+        current = self.norm(self.linear(x))  # [T or 1, B, L, out]
+        spikes = lif(current, self.neuron, time_steps=steps)  # [T, B, L, out]
+        if observe is not None:
+            observe(f"{name}.input", x.array)
+            observe(f"{name}.current", current.array)
+            observe(name, spikes.array)
+        return spikes
+
+
+class Attention(Module):
+    """Spiking self-attention with its four spiking layers."""
+
+    def __init__(self, c: SpikeBERTConfig, rng: np.random.Generator) -> None:
+        neuron = c.neuron()
+        self.q = SpikingLayer(c.dim, c.dim, neuron, rng)
+        self.k = SpikingLayer(c.dim, c.dim, neuron, rng)
+        self.v = SpikingLayer(c.dim, c.dim, neuron, rng)
+        self.output = SpikingLayer(c.dim, c.dim, neuron, rng)
+        self.neuron = c.neuron(c.threshold / 2)
+        self.heads, self.scale = c.heads, c.attention_scale
+
+    def forward(
+        self, x: Tensor, steps: int, mask: Array | None, name: str, observe: Observer | None
+    ) -> Tensor:
+        q = self.q(x, steps, f"{name}.q", observe)  # [T, B, L, D], as all below
+        k = self.k(x, steps, f"{name}.k", observe)
+        v = self.v(x, steps, f"{name}.v", observe)
+        attended = spiking_attention(q, k, v, self.heads, self.scale, mask)
+        spikes = lif(attended, self.neuron)
+        if observe is not None:
+            observe(f"{name}.mix.current", attended.array)
+            observe(f"{name}.mix", spikes.array)
+        return self.output(spikes, steps, f"{name}.output", observe)  # type: ignore[no-any-return]
+
+
+class MLP(Module):
+    """Two spiking layers, the first ``mlp_ratio`` times as wide."""
+
+    def __init__(self, c: SpikeBERTConfig, rng: np.random.Generator) -> None:
+        self.hidden = SpikingLayer(c.dim, c.mlp_ratio * c.dim, c.neuron(), rng)
+        self.output = SpikingLayer(c.mlp_ratio * c.dim, c.dim, c.neuron(), rng)
+
+    def forward(self, x: Tensor, steps: int, name: str, observe: Observer | None) -> Tensor:
+        hidden = self.hidden(x, steps, f"{name}.hidden", observe)  # [T, B, L, mlp_ratio D]
+        return self.output(hidden, steps, f"{name}.output", observe)  # type: ignore[no-any-return]
+
+
+class Block(Module):
+    """Attention and MLP, each *added* to its input, which therefore counts spikes: 0, 1, 2, ..."""
+
+    def __init__(self, c: SpikeBERTConfig, rng: np.random.Generator) -> None:
+        self.attention = Attention(c, rng)
+        self.mlp = MLP(c, rng)
+
+    def forward(
+        self, x: Tensor, steps: int, mask: Array | None, name: str, observe: Observer | None
+    ) -> Tensor:
+        x = x + self.attention(x, steps, mask, f"{name}.attention", observe)
+        return x + self.mlp(x, steps, f"{name}.mlp", observe)
+
+
+class Transform(Module):
+    """The external projection: what a block's mean over time is compared to the teacher through. Training only."""
+
+    def __init__(self, c: SpikeBERTConfig, rng: np.random.Generator) -> None:
+        width = c.feature_dim or c.dim
+        self.linear = Linear(c.dim, width, rng)
+        self.norm = LayerNorm(width)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.norm(self.linear(mean(x, 0)))  # type: ignore[no-any-return]  # [B, L, feature_dim]
+
+
+class SpikeBERT(Module):
+    """The network.
+
+    Args:
+        config: its shape; ``vocab_size`` and ``num_labels`` must be known (> 0).
+        rng: generator for the initial weights; None: seed 0.
+
+    Raises:
+        ConfigError: the vocabulary or the number of classes is not set.
+    """
+
+    def __init__(self, config: SpikeBERTConfig, rng: np.random.Generator | None = None) -> None:
+        for name in ("vocab_size", "num_labels"):
+            if getattr(config, name) < 1:
+                raise ConfigError(problem(name, expected="a number >= 1", got="0", hint=f"{name}=2"))
+        rng = rng or np.random.default_rng(0)
+        self.config = config
+        self.embedding = Embedding(config.vocab_size, config.dim, rng, std=1.0)
+        if config.max_length:
+            self.position = Embedding(config.max_length, config.dim, rng, std=0.5)
+        self.blocks = ModuleList([Block(config, rng) for _ in range(config.depth)])
+        self.transforms = ModuleList([Transform(config, rng) for _ in range(config.depth)])
+        self.norm = LayerNorm(config.dim)
+        self.classifier = Linear(config.dim, config.num_labels, rng)
+
+    def forward(
+        self,
+        input_ids: Array,
+        mask: Array | None = None,
+        *,
+        features: bool = True,
+        observe: Observer | None = None,
+    ) -> SpikeBERTOutput:
+        """Run the network over its T time steps, from rest.
+
+        Args:
+            input_ids: integers ``[B, L]``.
+            mask: booleans ``[B, L]``, True for tokens; None, or a config without ``mask_padding``: all count.
+            features: compute the hidden states too; inference does not need them.
+            observe: is told of every input, current and spike (see `minispike.record`).
+
+        Raises:
+            ShapeError: L exceeds ``max_length``, or an id the vocabulary.
+        """
+        c = self.config
+        weights = self._token_weights(input_ids, mask)  # [B, L, 1] or None
+        x = self.encode(input_ids, weights)[None]  # [1, B, L, D]
+        if observe is not None:
+            observe("embedding", x.array)
+        states: list[Tensor] = []
+        for i, (block, transform) in enumerate(zip(self.blocks, self.transforms, strict=True)):
+            x = block(x, c.time_steps, weights, f"blocks.{i}", observe)  # [T, B, L, D]
+            if features:
+                states.append(transform(x))
+        tokens = self.norm(x)
+        if weights is None:
+            pooled = mean(tokens, 2)  # [T, B, D]
+        else:
+            pooled = sum_(tokens * Tensor._of(weights / weights.sum(axis=1, keepdims=True)), 2)
+        return SpikeBERTOutput(mean(self.classifier(pooled), 0), tuple(states))
+
+    def encode(self, input_ids: Array, weights: Array | None = None) -> Tensor:
+        """Token ids ``[B, L]`` as input spikes ``[B, L, D]``: one where embedding plus position is not negative."""
+        c = self.config
+        x = self.embedding(input_ids)
+        if c.max_length:
+            if input_ids.shape[1] > c.max_length:
+                got, expected = str(input_ids.shape[1]), f"at most {c.max_length} tokens"
+                raise ShapeError(
+                    problem("input_ids", expected=expected, got=got, hint="a shorter max_length")
+                )
+            x = x + self.position(array_module(input_ids).arange(input_ids.shape[1]))
+        spikes = spike(x - c.embedding_threshold, c.neuron().surrogate)
+        return spikes if weights is None else spikes * Tensor._of(weights)
+
+    def _token_weights(self, input_ids: Array, mask: Array | None) -> Array | None:
+        """1 for a token, 0 for padding, ``[B, L, 1]``; None where nothing is padding or padding counts."""
+        if mask is None or not self.config.mask_padding or bool(mask.all()):
+            return None
+        if mask.shape != input_ids.shape:
+            got, hint = f"shape {mask.shape}", "the mask of the same batch"
+            raise ShapeError(problem("mask", expected=f"shape {input_ids.shape}", got=got, hint=hint))
+        return mask[..., None].astype(self.embedding.weight.dtype)
+
+    def load_reference(
+        self, weights: Mapping[str, Array] | str | Path, *, may_lack_classifier: bool = False
+    ) -> None:
+        """Take over a checkpoint of the authors' program.
+
+        Args:
+            weights: name to array, or the path of a ``.safetensors`` file. A prefix ``module.`` is stripped.
+            may_lack_classifier: accept a stage-1 checkpoint, which has no classifier; ours keeps its values.
+
+        Raises:
+            CheckpointError: names are missing, unexpected, or of another shape; nothing is changed then.
+        """
+        if not isinstance(weights, Mapping):
+            weights = _read_safetensors(Path(weights))
+        renamed = {reference_name(name): array for name, array in weights.items()}
+        self.load_state_dict(renamed, may_miss=("classifier.",) if may_lack_classifier else ())
+
+
+_REFERENCE_PARTS = (
+    ("emb.", "embedding."), ("last_ln.", "norm."),
+    (".attn.q_m.", ".attention.q.linear."), (".attn.q_ln.", ".attention.q.norm."),
+    (".attn.k_m.", ".attention.k.linear."), (".attn.k_ln.", ".attention.k.norm."),
+    (".attn.v_m.", ".attention.v.linear."), (".attn.v_ln.", ".attention.v.norm."),
+    (".attn.last_m.", ".attention.output.linear."), (".attn.last_ln.", ".attention.output.norm."),
+    (".mlp.fc1.", ".mlp.hidden.linear."), (".mlp.ln1.", ".mlp.hidden.norm."),
+    (".mlp.fc2.", ".mlp.output.linear."), (".mlp.ln2.", ".mlp.output.norm."),
+)  # fmt: skip
+
+
+def reference_name(name: str) -> str:
+    """Our name of a parameter of the authors' program: ``blocks.0.attn.q_m.weight`` is ours' ``q.linear``."""
+    name = name.removeprefix("module.")
+    if name.startswith("transforms."):
+        return name.replace(".fc.", ".linear.").replace(".ln.", ".norm.")
+    for theirs, ours in _REFERENCE_PARTS:
+        if name.startswith(theirs) if not theirs.startswith(".") else theirs in name:
+            return name.replace(theirs, ours, 1)
+    return name
+
+
+def _read_safetensors(path: Path) -> dict[str, Array]:
+    """The tensors of a file, by name."""
+    try:
+        from safetensors.numpy import load_file
+
+        return dict(load_file(path))
+    except ImportError as cause:
+        hint = 'pip install "minispike[distill]"'
+        raise CheckpointError(
+            problem(str(path), expected="the package safetensors", got="none", hint=hint)
+        ) from cause
+    except Exception as cause:  # the library raises its own errors for files of every kind of damage
+        got, hint = f"{type(cause).__name__}: {cause}", "a complete copy of the file"
+        raise CheckpointError(
+            problem(str(path), expected="a safetensors file", got=got, hint=hint)
+        ) from cause

@@ -1,0 +1,1 @@
+"""Ordinary networks: modules, layers, losses and optimiser."""

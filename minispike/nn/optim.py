@@ -1,0 +1,134 @@
+"""AdamW, and the clipping of gradients."""
+
+import math
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import numpy as np
+
+from minispike.backend import Array, array_module, asarray, to_numpy
+from minispike.errors import CheckpointError, problem
+from minispike.nn.module import Parameter
+
+CHUNK = 65536
+"""Elements updated at a time: small enough that all the arrays of a chunk stay in a core's cache."""
+
+
+def decays(name: str, parameter: Parameter) -> bool:
+    """Whether weight decay applies by default: to matrices, but not to norms, biases and embeddings."""
+    return parameter.ndim > 1 and "embedding" not in name and "position" not in name
+
+
+class AdamW:
+    """Adam with decoupled weight decay (Loshchilov and Hutter 2019, arXiv 1711.05101, algorithm 2).
+
+    For gradient g at step t, with learning rate r:
+
+        m = b1 m + (1 - b1) g          v = b2 v + (1 - b2) g^2
+        p = (1 - r w) p - r (m / (1 - b1^t)) / (sqrt(v / (1 - b2^t)) + eps)
+
+    Args:
+        parameters: pairs of name and parameter.
+        betas: b1 and b2, default (0.9, 0.999).
+        eps: default 1e-8.
+        weight_decay: w, default 0.01.
+        decay_all: decay norms, biases and embeddings too (as the reference program does).
+    """
+
+    def __init__(
+        self,
+        parameters: Iterable[tuple[str, Parameter]],
+        *,
+        betas: tuple[float, float] = (0.9, 0.999),
+        eps: float = 1e-8,
+        weight_decay: float = 0.01,
+        decay_all: bool = False,
+    ) -> None:
+        self.parameters = dict(parameters)
+        self.betas, self.eps = betas, eps
+        self.decay = {
+            n: weight_decay if decay_all or decays(n, p) else 0.0 for n, p in self.parameters.items()
+        }
+        self.steps = 0
+        self.first: dict[str, Array] = {
+            n: array_module(p.array).zeros_like(p.array) for n, p in self.parameters.items()
+        }
+        self.second: dict[str, Array] = {
+            n: array_module(p.array).zeros_like(p.array) for n, p in self.parameters.items()
+        }
+
+    def step(self, learning_rate: float) -> None:
+        """Change every parameter that has a gradient."""
+        self.steps += 1
+        for name, p in self.parameters.items():
+            if p.grad is None:
+                continue
+            if not p.array.flags.c_contiguous:
+                p.array = p.array.copy()
+            flat = [a.reshape(-1) for a in (p.array, p.grad.array, self.first[name], self.second[name])]
+            chunk = CHUNK if array_module(p.array) is np else p.size
+            for start in range(0, p.size, max(chunk, 1)):
+                self._update(*(a[start : start + chunk] for a in flat), learning_rate, self.decay[name])
+            p.version += 1
+
+    def _update(self, p: Array, g: Array, m: Array, v: Array, learning_rate: float, decay: float) -> None:
+        """The equations above on one chunk, in place."""
+        module = array_module(p)
+        b1, b2 = self.betas
+        m *= b1
+        m += (1 - b1) * g
+        v *= b2
+        g = g * g
+        g *= 1 - b2
+        v += g
+        denominator = module.sqrt(v)
+        denominator *= 1.0 / math.sqrt(1 - b2**self.steps)
+        denominator += self.eps
+        module.divide(m, denominator, out=denominator)
+        denominator *= learning_rate / (1 - b1**self.steps)
+        if decay:
+            p *= 1 - learning_rate * decay
+        p -= denominator
+
+    def zero_grad(self) -> None:
+        """Forget the gradients."""
+        for p in self.parameters.values():
+            p.grad = None
+
+    def state_dict(self) -> dict[str, "np.ndarray[Any, Any]"]:
+        """The moments on the host, named ``first.<name>`` and ``second.<name>``, and ``steps``."""
+        state = {f"first.{n}": to_numpy(a).copy() for n, a in self.first.items()}
+        state |= {f"second.{n}": to_numpy(a).copy() for n, a in self.second.items()}
+        return state | {"steps": np.array(self.steps, dtype=np.int64)}
+
+    def load_state_dict(self, state: Mapping[str, "np.ndarray[Any, Any]"]) -> None:
+        """Take over what `state_dict` returned.
+
+        Raises:
+            CheckpointError: it belongs to other parameters.
+        """
+        expected = {f"{kind}.{n}": a.shape for kind in ("first", "second") for n, a in self.first.items()}
+        if {n: a.shape for n, a in state.items() if n != "steps"} != expected or "steps" not in state:
+            got = f"{len(state)} tensors with other names or shapes"
+            hint = "the checkpoint of this run"
+            raise CheckpointError(
+                problem("optimiser", expected=f"{len(expected)} moments", got=got, hint=hint)
+            )
+        for name in self.first:
+            self.first[name] = asarray(state[f"first.{name}"]).copy()
+            self.second[name] = asarray(state[f"second.{name}"]).copy()
+        self.steps = int(state["steps"])
+
+
+def clip_gradients(parameters: Iterable[Parameter], largest: float) -> float:
+    """Scale all gradients together so that their norm is at most ``largest`` (0: leave them).
+
+    Returns:
+        The norm before clipping, over all parameters.
+    """
+    gradients = [p.grad.array for p in parameters if p.grad is not None]
+    norm = math.sqrt(sum(float(array_module(g).vdot(g, g)) for g in gradients))
+    if largest and norm > largest and math.isfinite(norm):
+        for g in gradients:
+            g *= largest / norm
+    return norm

@@ -1,0 +1,79 @@
+"""The ops: elementary ones, which can be differentiated any number of times.
+
+Importing this package gives `Tensor` its operators (``+``, ``@``, ``[...]``) and methods (``sum``, ...).
+"""
+
+from minispike.ops.elementary import (
+    absolute,
+    add,
+    cast_to,
+    clip,
+    div,
+    erf,
+    exp,
+    gelu,
+    log,
+    matmul,
+    maximum,
+    minimum,
+    mul,
+    neg,
+    power,
+    relu,
+    sigmoid,
+    sqrt,
+    sub,
+    swap_last,
+    tanh,
+    where,
+)
+from minispike.ops.shape import (
+    broadcast_to,
+    concatenate,
+    einsum,
+    getitem,
+    log_softmax,
+    max_,
+    mean,
+    min_,
+    reshape,
+    softmax,
+    stack,
+    sum_,
+    take,
+    transpose,
+)
+from minispike.tensor import Tensor
+
+__all__ = [
+    "absolute", "add", "broadcast_to", "cast_to", "clip", "concatenate", "div", "einsum", "erf", "exp", "gelu",
+    "getitem", "log", "log_softmax", "matmul", "max_", "maximum", "mean", "min_", "minimum", "mul", "neg", "power",
+    "relu", "reshape", "sigmoid", "softmax", "sqrt", "stack", "sub", "sum_", "swap_last", "take", "tanh",
+    "transpose", "where",
+]  # fmt: skip
+
+_METHODS = {
+    "__add__": add,
+    "__radd__": lambda a, b: add(b, a),
+    "__sub__": sub,
+    "__rsub__": lambda a, b: sub(b, a),
+    "__mul__": mul,
+    "__rmul__": lambda a, b: mul(b, a),
+    "__truediv__": div,
+    "__rtruediv__": lambda a, b: div(b, a),
+    "__pow__": power,
+    "__neg__": neg,
+    "__abs__": absolute,
+    "__matmul__": matmul,
+    "__rmatmul__": lambda a, b: matmul(b, a),
+    "__getitem__": getitem,
+    "sum": sum_,
+    "mean": mean,
+    "max": max_,
+    "min": min_,
+    "reshape": reshape,
+    "transpose": transpose,
+    "astype": cast_to,
+}
+for _name, _function in _METHODS.items():
+    setattr(Tensor, _name, _function)

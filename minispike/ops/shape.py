@@ -1,0 +1,269 @@
+"""Ops that sum, rearrange, pick and join: what changes a shape but no number."""
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+from minispike.backend import Array, array_module
+from minispike.errors import ShapeError, problem
+from minispike.ops.elementary import Gradients, exp, log, mask_of, neg
+from minispike.tensor import Op, Tensor, TensorLike
+
+Axis = int | tuple[int, ...] | None
+
+
+def _axes(axis: Axis, ndim: int) -> tuple[int, ...]:
+    """The axes as a tuple of non-negative numbers."""
+    axes = range(ndim) if axis is None else (axis,) if isinstance(axis, int) else axis
+    for a in axes:
+        if not -ndim <= a < ndim:
+            raise ShapeError(
+                problem("axis", expected=f"-{ndim} <= axis < {ndim}", got=str(a), hint="axis=-1")
+            )
+    return tuple(sorted(a % ndim for a in axes))
+
+
+def _with_kept_axes(a: Tensor, axes: tuple[int, ...], ndim: int) -> Tensor:
+    """A reduced tensor with its lost axes back, of length 1."""
+    lengths = iter(a.shape)
+    return a.reshape(*(1 if i in axes else next(lengths) for i in range(ndim)))
+
+
+class Sum(Op):
+    def __init__(self, axis: Axis, keepdims: bool) -> None:
+        self.axis, self.keepdims = axis, keepdims
+
+    def forward(self, a: Array) -> Array:
+        self.axes = _axes(self.axis, a.ndim)
+        return array_module(a).asarray(a.sum(axis=self.axes, keepdims=self.keepdims))
+
+    def backward(self, grad: Tensor, out: Tensor, *inputs: Tensor) -> Gradients:
+        (a,) = inputs
+        if not self.keepdims:
+            grad = _with_kept_axes(grad, self.axes, a.ndim)
+        return (broadcast_to(grad, a.shape),)
+
+
+class Max(Op):
+    """The largest element along axes; equal ones share the gradient evenly."""
+
+    def __init__(self, axis: Axis, keepdims: bool) -> None:
+        self.axis, self.keepdims = axis, keepdims
+
+    def forward(self, a: Array) -> Array:
+        self.axes = _axes(self.axis, a.ndim)
+        if any(a.shape[i] == 0 for i in self.axes):
+            raise ShapeError(
+                problem("max", expected="elements to choose from", got=f"shape {a.shape}", hint="sum")
+            )
+        return array_module(a).asarray(a.max(axis=self.axes, keepdims=self.keepdims))
+
+    def backward(self, grad: Tensor, out: Tensor, *inputs: Tensor) -> Gradients:
+        (a,) = inputs
+        if not self.keepdims:
+            grad, out = (_with_kept_axes(t, self.axes, a.ndim) for t in (grad, out))
+        winners = mask_of(a.array == out.array, grad)
+        return (grad * winners / sum_(winners, self.axes, keepdims=True),)
+
+
+class BroadcastTo(Op):
+    def __init__(self, shape: tuple[int, ...]) -> None:
+        self.shape = shape
+
+    def forward(self, a: Array) -> Array:
+        return array_module(a).broadcast_to(a, self.shape)
+
+    def backward(self, grad: Tensor, out: Tensor, *inputs: Tensor) -> Gradients:
+        return (grad,)  # the engine sums over what was stretched
+
+
+class Reshape(Op):
+    def __init__(self, shape: tuple[int, ...]) -> None:
+        self.shape = shape
+
+    def forward(self, a: Array) -> Array:
+        try:
+            return a.reshape(self.shape)
+        except ValueError:
+            message = problem(
+                "reshape", expected=f"{a.size} elements", got=f"shape {self.shape}", hint="-1 for one axis"
+            )
+            raise ShapeError(message) from None
+
+    def backward(self, grad: Tensor, out: Tensor, *inputs: Tensor) -> Gradients:
+        return (grad.reshape(*inputs[0].shape),)
+
+
+class Transpose(Op):
+    def __init__(self, axes: tuple[int, ...]) -> None:
+        self.axes = axes
+
+    def forward(self, a: Array) -> Array:
+        if sorted(x % max(a.ndim, 1) for x in self.axes) != list(range(a.ndim)):
+            expected = f"each of {a.ndim} axes once"
+            raise ShapeError(problem("transpose", expected=expected, got=str(self.axes), hint="transpose()"))
+        return a.transpose(self.axes)
+
+    def backward(self, grad: Tensor, out: Tensor, *inputs: Tensor) -> Gradients:
+        inverse = sorted(range(len(self.axes)), key=lambda i: self.axes[i] % len(self.axes))
+        return (grad.transpose(*inverse),)
+
+
+class GetItem(Op):
+    """``a[key]`` for integers, slices, None, `...`, boolean and integer arrays."""
+
+    def __init__(self, key: Any) -> None:
+        self.key = key
+
+    def forward(self, a: Array) -> Array:
+        return array_module(a).asarray(a[self.key])
+
+    def backward(self, grad: Tensor, out: Tensor, *inputs: Tensor) -> Gradients:
+        return (PutInto(self.key, inputs[0].shape)(grad),)
+
+
+class PutInto(Op):
+    """The reverse of `GetItem`: zeros of a shape, with values *added* at a key."""
+
+    def __init__(self, key: Any, shape: tuple[int, ...]) -> None:
+        self.key, self.shape = key, shape
+
+    def forward(self, a: Array) -> Array:
+        module = array_module(a)
+        out = module.zeros(self.shape, dtype=a.dtype)
+        if _is_basic(self.key):
+            out[self.key] = a
+        else:
+            module.add.at(out, self.key, a)  # repeated indices add up, which an assignment would not do
+        return out
+
+    def backward(self, grad: Tensor, out: Tensor, *inputs: Tensor) -> Gradients:
+        return (grad[self.key],)
+
+
+def _is_basic(key: Any) -> bool:
+    """Whether a key picks every element at most once: integers, slices, None and `...` alone."""
+    parts = key if isinstance(key, tuple) else (key,)
+    return all(part is None or part is Ellipsis or isinstance(part, int | slice) for part in parts)
+
+
+class Concatenate(Op):
+    def __init__(self, axis: int) -> None:
+        self.axis = axis
+
+    def forward(self, *arrays: Array) -> Array:
+        return array_module(*arrays).concatenate(arrays, axis=self.axis)
+
+    def backward(self, grad: Tensor, out: Tensor, *inputs: Tensor) -> Gradients:
+        axis = self.axis % out.ndim
+        ends = [0]
+        for tensor in inputs:
+            ends.append(ends[-1] + tensor.shape[axis])
+        before = (slice(None),) * axis
+        return [grad[(*before, slice(start, end))] for start, end in zip(ends, ends[1:], strict=False)]
+
+
+def sum_(a: TensorLike, axis: Axis = None, keepdims: bool = False) -> Tensor:
+    """The sum over one axis, several, or all."""
+    return Sum(axis, keepdims)(a)
+
+
+def mean(a: TensorLike, axis: Axis = None, keepdims: bool = False) -> Tensor:
+    """The mean over one axis, several, or all."""
+    total = sum_(a, axis, keepdims)
+    shape = a.shape if isinstance(a, Tensor) else Tensor(a).shape
+    return total * (1.0 / max(math.prod(shape[i] for i in _axes(axis, len(shape))), 1))
+
+
+def max_(a: TensorLike, axis: Axis = None, keepdims: bool = False) -> Tensor:
+    """The largest element along one axis, several, or all."""
+    return Max(axis, keepdims)(a)
+
+
+def min_(a: TensorLike, axis: Axis = None, keepdims: bool = False) -> Tensor:
+    """The smallest element along one axis, several, or all."""
+    return neg(max_(neg(a), axis, keepdims))
+
+
+def broadcast_to(a: TensorLike, shape: tuple[int, ...]) -> Tensor:
+    """``a`` repeated to a shape, without copying."""
+    return BroadcastTo(shape)(a)
+
+
+def reshape(a: TensorLike, *shape: int) -> Tensor:
+    """The same numbers in another shape; one axis may be -1."""
+    return Reshape(shape)(a)
+
+
+def transpose(a: Tensor, *axes: int) -> Tensor:
+    """The axes in another order; without arguments, reversed."""
+    return Transpose(axes or tuple(reversed(range(a.ndim))))(a)
+
+
+def getitem(a: Tensor, key: Any) -> Tensor:
+    """``a[key]``."""
+    return GetItem(key)(a)
+
+
+def take(a: Tensor, index: Array, axis: int) -> Tensor:
+    """The slices of ``a`` at integer positions along an axis (gather); positions may repeat."""
+    return a[(slice(None),) * (axis % a.ndim) + (index,)]
+
+
+def concatenate(tensors: Sequence[TensorLike], axis: int = 0) -> Tensor:
+    """Tensors joined along an existing axis."""
+    return Concatenate(axis)(*tensors)
+
+
+def stack(tensors: Sequence[Tensor], axis: int = 0) -> Tensor:
+    """Tensors of one shape joined along a new axis."""
+    ndim = tensors[0].ndim + 1
+    at = axis % ndim
+    return concatenate([t.reshape(*t.shape[:at], 1, *t.shape[at:]) for t in tensors], axis=at)
+
+
+def einsum(subscripts: str, a: TensorLike, b: TensorLike) -> Tensor:
+    """Sums of products in Einstein's notation, for two tensors: ``einsum("bld,hd->blh", a, b)``.
+
+    Each letter names an axis; letters missing from the output are summed over. A letter may stand once in
+    each term. The derivative with respect to one factor is the einsum of the output's with the other.
+    """
+    return Einsum(subscripts)(a, b)
+
+
+class Einsum(Op):
+    def __init__(self, subscripts: str) -> None:
+        terms = subscripts.replace(" ", "").replace("->", ",").split(",")
+        if "->" not in subscripts or len(terms) != 3 or any(len(set(t)) != len(t) for t in terms):
+            expected = "two terms and an output, each letter once a term"
+            raise ShapeError(problem("einsum", expected=expected, got=repr(subscripts), hint="'ij,jk->ik'"))
+        self.a, self.b, self.out = terms
+        if not set(self.out) <= set(self.a) | set(self.b):
+            expected = "output letters that occur in a term"
+            raise ShapeError(problem("einsum", expected=expected, got=repr(subscripts), hint="'ij,jk->ik'"))
+
+    def forward(self, a: Array, b: Array) -> Array:
+        return array_module(a, b).einsum(f"{self.a},{self.b}->{self.out}", a, b)
+
+    def backward(self, grad: Tensor, out: Tensor, *inputs: Tensor) -> Gradients:
+        a, b = inputs
+        return self._gradient(grad, self.a, a, self.b, b), self._gradient(grad, self.b, b, self.a, a)
+
+    def _gradient(self, grad: Tensor, mine: str, me: Tensor, its: str, other: Tensor) -> Tensor:
+        known = [letter for letter in mine if letter in self.out or letter in its]
+        gradient = einsum(f"{self.out},{its}->{''.join(known)}", grad, other)
+        # A letter that stands in this term alone was summed away: its gradient is the same all along the axis.
+        kept = tuple(n if letter in known else 1 for letter, n in zip(mine, me.shape, strict=True))
+        return broadcast_to(gradient.reshape(*kept), me.shape)
+
+
+def log_softmax(a: Tensor, axis: int = -1) -> Tensor:
+    """``a - log(sum(exp(a)))`` along an axis, shifted by the maximum so that nothing overflows."""
+    shifted = a - Tensor._of(a.array.max(axis=axis, keepdims=True))  # the shift cancels: a constant will do
+    return shifted - log(sum_(exp(shifted), axis, keepdims=True))
+
+
+def softmax(a: Tensor, axis: int = -1) -> Tensor:
+    """``exp(a) / sum(exp(a))`` along an axis, shifted by the maximum so that nothing overflows."""
+    powers = exp(a - Tensor._of(a.array.max(axis=axis, keepdims=True)))
+    return powers / sum_(powers, axis, keepdims=True)

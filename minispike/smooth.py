@@ -1,0 +1,71 @@
+"""What makes a spiking network a differentiable function, so that its gradient can be checked.
+
+Two things stand between a finite difference and the gradient that training uses. A spike is a step, whose true
+derivative is 0: within `smooth_spikes` every surrogate runs its smooth primitive in the forward pass too. And a
+detached value does change when an input is nudged, although the gradient ignores it: `frozen_values` holds it
+at the base point. Both switches belong to one thread.
+"""
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from minispike.backend import Array
+
+
+class FrozenValues:
+    """Detached values, recorded in a first run and played back, in the same order, in the later ones."""
+
+    def __init__(self) -> None:
+        self._values: list[Array] = []
+        self._next: int | None = None
+
+    def replay(self) -> None:
+        """From now on play back, from the start."""
+        self._next = 0
+
+    def pass_through(self, value: Array) -> Array:
+        """Record ``value``, or give back what was recorded in its place."""
+        if self._next is None:
+            self._values.append(value.copy())
+            return value
+        self._next += 1
+        return self._values[self._next - 1]
+
+
+class _Switches(threading.local):
+    smooth: bool = False
+    frozen: FrozenValues | None = None
+
+
+_switches = _Switches()
+
+
+@contextmanager
+def smooth_spikes(on: bool = True) -> Iterator[None]:
+    """Within the block, in this thread, neurons emit the surrogate's primitive instead of 0 or 1."""
+    before, _switches.smooth = _switches.smooth, on
+    try:
+        yield
+    finally:
+        _switches.smooth = before
+
+
+def spikes_are_smooth() -> bool:
+    """Whether `smooth_spikes` is on in this thread."""
+    return _switches.smooth
+
+
+@contextmanager
+def frozen_values(values: FrozenValues) -> Iterator[None]:
+    """Within the block, in this thread, what is detached is recorded in, or replayed from, ``values``."""
+    before, _switches.frozen = _switches.frozen, values
+    try:
+        yield
+    finally:
+        _switches.frozen = before
+
+
+def freeze(value: Array) -> Array:
+    """What a detached value is: itself, or, under `frozen_values`, the one of the base point."""
+    return value if _switches.frozen is None else _switches.frozen.pass_through(value)

@@ -1,0 +1,78 @@
+"""Spiking self-attention: no softmax, because spikes are never negative (Zhou et al. 2023, arXiv 2209.15425)."""
+
+from collections.abc import Sequence
+
+from minispike.backend import Array
+from minispike.nn.functional import merge_heads, split_heads
+from minispike.ops import swap_last
+from minispike.tensor import FusedOp, Tensor
+
+
+class SpikingAttention(FusedOp):
+    def __init__(self, heads: int, scale: float, mask: Array | None) -> None:
+        self.heads, self.scale, self.mask = heads, scale, mask
+
+    def forward(self, q: Array, k: Array, v: Array) -> Array:
+        if self.mask is not None:
+            v = v * self.mask
+        self.q, self.k, self.v = (split_heads(a, self.heads) for a in (q, k, v))  # views [T, B, H, L, d]
+        length, width = self.q.shape[-2:]
+        # (q k^T) v costs L^2 d, q (k^T v) costs L d^2: the same numbers, in whichever order is cheaper.
+        self.keys_first = length > width
+        if self.keys_first:
+            out = self.q @ (self.k.swapaxes(-1, -2) @ self.v)
+        else:
+            out = (self.q @ self.k.swapaxes(-1, -2)) @ self.v
+        out = merge_heads(out)
+        out *= self.scale
+        return out
+
+    def backward_arrays(self, grad: Array) -> Sequence[Array | None]:
+        q, k, v = self.q, self.k, self.v
+        g = split_heads(grad * self.scale, self.heads)
+        if self.keys_first:
+            kv = k.swapaxes(-1, -2) @ v  # [T, B, H, d, d]
+            dkv = q.swapaxes(-1, -2) @ g
+            dq, dk, dv = g @ kv.swapaxes(-1, -2), v @ dkv.swapaxes(-1, -2), k @ dkv
+        else:
+            scores = q @ k.swapaxes(-1, -2)  # [T, B, H, L, L]
+            dscores = g @ v.swapaxes(-1, -2)
+            dq, dk, dv = dscores @ k, dscores.swapaxes(-1, -2) @ q, scores.swapaxes(-1, -2) @ g
+        merged = [merge_heads(a) for a in (dq, dk, dv)]
+        if self.mask is not None:
+            merged[2] *= self.mask
+        return merged
+
+
+def spiking_attention(
+    q: Tensor, k: Tensor, v: Tensor, heads: int, scale: float = 0.125, mask: Array | None = None
+) -> Tensor:
+    """``scale (q k^T) v`` in every head and time step, over tokens.
+
+    Args:
+        q, k, v: spikes ``[T, B, L, D]``; D is split into contiguous heads.
+        heads: number of heads; must divide D.
+        scale: dimensionless; 0.125 in the reference SpikeBERT, whatever the width of a head.
+        mask: ``[B, L, 1]`` of ones (tokens) and zeros (padding, which is then not attended to). None: no padding.
+
+    Returns:
+        ``[T, B, L, D]``, multiples of ``scale``.
+    """
+    return SpikingAttention(heads, scale, mask)(q, k, v)
+
+
+def spiking_attention_composed(
+    q: Tensor, k: Tensor, v: Tensor, heads: int, scale: float = 0.125, mask: Array | None = None
+) -> Tensor:
+    """`spiking_attention` in elementary ops."""
+    steps, batch, length, width = q.shape
+
+    def split(a: Tensor) -> Tensor:
+        return a.reshape(steps, batch, length, heads, width // heads).transpose(
+            0, 1, 3, 2, 4
+        )  # [T, B, H, L, d]
+
+    masked = v if mask is None else v * Tensor._of(mask)
+    scores = split(q) @ swap_last(split(k))  # [T, B, H, L, L]
+    out = scores @ split(masked) * scale
+    return out.transpose(0, 1, 3, 2, 4).reshape(steps, batch, length, width)

@@ -1,0 +1,175 @@
+"""Surrogate gradients: what stands in for the derivative of a spike.
+
+A neuron fires when ``u = m - threshold >= 0``. The true derivative of this step is 0 everywhere but at one
+point, where there is none. A surrogate replaces it by the derivative of a smooth step, its *primitive*
+(Neftci et al. 2019, arXiv 1901.09948). All are written for the scaled input ``z = alpha u``; alpha (per unit of
+membrane potential, dimensionless here) sets the width: the larger, the narrower.
+
+    name          primitive S(u)                   derivative S'(u)                    alpha  source
+    ATan          atan(pi/2 z) / pi + 1/2          alpha/2 / (1 + (pi/2 z)^2)          2      Fang et al. 2021, 2007.05785
+    Sigmoid       1 / (1 + exp(-z))                alpha S (1 - S)                     4      Zenke, Vogels 2021
+    FastSigmoid   u / (1 + |z|) + 1/2              1 / (1 + |z|)^2                     10     Zenke, Ganguli 2018, 1705.11146
+    Triangle      1/2 + z - z|z|/2, |z| <= 1       alpha max(0, 1 - |z|)               1      Esser et al. 2016, 1603.08270
+    Rectangle     z + 1/2, cut to [0, 1]           alpha where |z| < 1/2               1      Wu et al. 2018, 1706.02609
+    Gaussian      Phi(z)                           alpha exp(-z^2/2) / sqrt(2 pi)      2      Wu et al. 2018, 1706.02609
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from minispike.backend import Array, array_module
+from minispike.errors import ConfigError, problem
+from minispike.ops.special import erf_array
+from minispike.smooth import spikes_are_smooth
+from minispike.tensor import FusedOp, Tensor
+
+
+@dataclass(frozen=True)
+class Surrogate:
+    """A smooth step and its derivative; both take ``u`` (membrane potential above threshold), of any shape.
+
+    Args:
+        alpha: inverse width, > 0.
+
+    Raises:
+        ConfigError: alpha is not positive.
+    """
+
+    alpha: float = 1.0
+
+    def __post_init__(self) -> None:
+        if not self.alpha > 0:
+            raise ConfigError(
+                problem("alpha", expected="a number > 0", got=str(self.alpha), hint="alpha=2.0")
+            )
+
+    def primitive(self, u: Array) -> Array:
+        """The smooth step S(u), from about 0 to about 1."""
+        raise AssertionError(f"{type(self).__name__} has no primitive")
+
+    def derivative(self, u: Array) -> Array:
+        """S'(u); may overwrite ``u``."""
+        raise AssertionError(f"{type(self).__name__} has no derivative")
+
+
+@dataclass(frozen=True)
+class ATan(Surrogate):
+    """The arc tangent; its long tails keep far neurons learning. The choice of the reference SpikeBERT."""
+
+    alpha: float = 2.0
+
+    def primitive(self, u: Array) -> Array:
+        return array_module(u).arctan(u * (0.5 * math.pi * self.alpha)) * (1.0 / math.pi) + 0.5
+
+    def derivative(self, u: Array) -> Array:
+        u *= 0.5 * math.pi * self.alpha
+        u *= u
+        u += 1.0
+        return array_module(u).divide(0.5 * self.alpha, u, out=u)
+
+
+@dataclass(frozen=True)
+class Sigmoid(Surrogate):
+    """The logistic function."""
+
+    alpha: float = 4.0
+
+    def primitive(self, u: Array) -> Array:
+        return 0.5 * array_module(u).tanh((0.5 * self.alpha) * u) + 0.5
+
+    def derivative(self, u: Array) -> Array:
+        s = self.primitive(u)
+        return self.alpha * s * (1.0 - s)
+
+
+@dataclass(frozen=True)
+class FastSigmoid(Surrogate):
+    """The fast sigmoid of SuperSpike: no exponential. Its step is ``2 / alpha`` high rather than 1."""
+
+    alpha: float = 10.0
+
+    def primitive(self, u: Array) -> Array:
+        return u / (1.0 + self.alpha * abs(u)) + 0.5
+
+    def derivative(self, u: Array) -> Array:
+        return 1.0 / (1.0 + self.alpha * abs(u)) ** 2
+
+
+@dataclass(frozen=True)
+class Triangle(Surrogate):
+    """A tent of base ``2 / alpha``: neurons further from threshold do not learn."""
+
+    alpha: float = 1.0
+
+    def primitive(self, u: Array) -> Array:
+        z = array_module(u).clip(self.alpha * u, -1.0, 1.0)
+        return 0.5 + z - 0.5 * z * abs(z)
+
+    def derivative(self, u: Array) -> Array:
+        return self.alpha * array_module(u).maximum(0.0, 1.0 - self.alpha * abs(u))
+
+
+@dataclass(frozen=True)
+class Rectangle(Surrogate):
+    """A box of width ``1 / alpha`` and area 1."""
+
+    alpha: float = 1.0
+
+    def primitive(self, u: Array) -> Array:
+        return array_module(u).clip(self.alpha * u + 0.5, 0.0, 1.0)
+
+    def derivative(self, u: Array) -> Array:
+        return self.alpha * (abs(self.alpha * u) < 0.5).astype(u.dtype)
+
+
+@dataclass(frozen=True)
+class Gaussian(Surrogate):
+    """The bell curve of standard deviation ``1 / alpha``."""
+
+    alpha: float = 2.0
+
+    def primitive(self, u: Array) -> Array:
+        return 0.5 * (1.0 + erf_array(u * (self.alpha * math.sqrt(0.5))))
+
+    def derivative(self, u: Array) -> Array:
+        height = self.alpha / math.sqrt(2.0 * math.pi)
+        return height * array_module(u).exp((-0.5 * self.alpha**2) * (u * u))
+
+
+SURROGATES: dict[str, type[Surrogate]] = {
+    "atan": ATan,
+    "sigmoid": Sigmoid,
+    "fast_sigmoid": FastSigmoid,
+    "triangle": Triangle,
+    "rectangle": Rectangle,
+    "gaussian": Gaussian,
+}
+"""The surrogates by the names that configurations use."""
+
+
+def fire(u: Array, surrogate: Surrogate) -> Array:
+    """1 where ``u >= 0``, else 0, in the type of ``u``; under `smooth_spikes` the primitive."""
+    return surrogate.primitive(u) if spikes_are_smooth() else (u >= 0).astype(u.dtype)
+
+
+class Spike(FusedOp):
+    def __init__(self, surrogate: Surrogate) -> None:
+        self.surrogate = surrogate
+
+    def forward(self, u: Array) -> Array:
+        self.u = u
+        return fire(u, self.surrogate)
+
+    def backward_arrays(self, grad: Array) -> Sequence[Array | None]:
+        return (grad * self.surrogate.derivative(self.u.copy()),)
+
+
+def spike(u: Tensor, surrogate: Surrogate) -> Tensor:
+    """Spikes of a membrane potential ``u`` above threshold: 1 where ``u >= 0``; backward uses the surrogate.
+
+    Args:
+        u: any shape.
+        surrogate: one of `SURROGATES`.
+    """
+    return Spike(surrogate)(u)

@@ -1,0 +1,502 @@
+"""Tensors that remember how they were made, and the backward pass that walks this memory.
+
+A `Tensor` holds an array, and, when gradients are wanted, the `Node` that made it: the op and its inputs.
+These links are the graph; there is no tape and no global list. `Tensor.backward` orders the graph without
+recursion (a spiking network unrolled in time is deep), and hands every node the gradient of its output.
+
+Promotion rules
+    * Floating arrays keep their type; everything else (lists, Python numbers, integers, booleans) becomes the
+      default type, float32 unless `default_dtype` says float64.
+    * A Python number meeting a tensor takes the tensor's type; an array or tensor meeting a tensor follows
+      NumPy's promotion (float32 with float64 gives float64).
+    * A gradient always has the type and the shape of the tensor it belongs to.
+"""
+
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, cast
+
+import numpy as np
+
+from minispike import backend
+from minispike.backend import Array, array_module
+from minispike.errors import AutogradError, ShapeError, problem
+from minispike.smooth import freeze
+
+TensorLike = Any
+"""What an op accepts: a `Tensor`, an array, a Python number, a (nested) list of numbers."""
+
+
+class _ThreadState(threading.local):
+    """Switches that belong to one thread, so that workers do not disturb each other."""
+
+    grad_enabled: bool = True
+    dtype: Any = np.float32
+
+
+_state = _ThreadState()
+
+
+@contextmanager
+def _switched(name: str, value: Any) -> Iterator[None]:
+    before = getattr(_state, name)
+    setattr(_state, name, value)
+    try:
+        yield
+    finally:
+        setattr(_state, name, before)
+
+
+@contextmanager
+def no_grad() -> Iterator[None]:
+    """Within the block, in this thread, ops record no graph."""
+    with _switched("grad_enabled", False):
+        yield
+
+
+@contextmanager
+def enable_grad() -> Iterator[None]:
+    """Within the block, in this thread, ops record the graph again, inside a `no_grad` block too."""
+    with _switched("grad_enabled", True):
+        yield
+
+
+@contextmanager
+def default_dtype(dtype: Any) -> Iterator[None]:
+    """Within the block, in this thread, new tensors and parameters are of this type (float32 or float64).
+
+    Raises:
+        ShapeError: the type is not float32 or float64.
+    """
+    if np.dtype(dtype) not in (np.dtype(np.float32), np.dtype(np.float64)):
+        message = problem("dtype", expected="float32 or float64", got=str(dtype), hint="numpy.float32")
+        raise ShapeError(message)
+    with _switched("dtype", np.dtype(dtype).type):
+        yield
+
+
+def get_default_dtype() -> Any:
+    """The type that lists, numbers and integer arrays get when they become tensors."""
+    return _state.dtype
+
+
+def grad_enabled() -> bool:
+    """Whether ops of this thread record the graph."""
+    return _state.grad_enabled
+
+
+class Op:
+    """One differentiable operation.
+
+    A subclass writes ``forward(*arrays) -> array`` and, beside it, ``backward(grad, out, *inputs)``, which
+    returns one gradient (or None) for each input. Backward receives and returns *tensors* and is written in
+    other ops, so it can itself be differentiated: that is all there is to higher derivatives. It need not undo
+    broadcasting; the engine does. Settings such as an axis are attributes of the op.
+    """
+
+    def forward(self, *arrays: Array) -> Array:
+        raise AssertionError(f"{type(self).__name__} has no forward")  # every op defines it
+
+    def backward(self, grad: "Tensor", out: "Tensor", *inputs: "Tensor") -> Sequence["Tensor | None"]:
+        raise AssertionError(f"{type(self).__name__} has no backward")  # every op defines it
+
+    def __call__(self, *inputs: TensorLike) -> "Tensor":
+        tensors = _as_tensors(inputs)
+        result = Tensor._of(self.forward(*[t.array for t in tensors]))
+        if _state.grad_enabled and any(t.requires_grad for t in tensors):
+            result.requires_grad = True
+            result.node = Node(self, tensors)
+        return result
+
+    def input_gradients(
+        self, grad: "Tensor", out: "Tensor", node: "Node", create_graph: bool
+    ) -> Sequence["Tensor | None"]:
+        """What the engine calls: the gradients of the inputs, as tensors."""
+        if create_graph:
+            return self.backward(grad, out, *node.inputs)
+        with no_grad():
+            return self.backward(grad, out, *node.inputs)
+
+
+class FusedOp(Op):
+    """An op whose backward is written by hand on arrays: fast, and differentiable once.
+
+    ``forward`` keeps on ``self`` what ``backward_arrays(grad)`` needs, which returns one array (or None) an
+    input. Each fused op stands next to a composition of elementary ops that computes the same, and to which
+    the tests hold it equal.
+    """
+
+    needs: tuple[bool, ...] = ()
+    """Whether each input wants a gradient, so that backward can leave out what nobody reads."""
+
+    def __call__(self, *inputs: TensorLike) -> "Tensor":
+        tensors = _as_tensors(inputs)
+        self.needs = tuple(_state.grad_enabled and t.requires_grad for t in tensors)
+        return super().__call__(*tensors)
+
+    def backward_arrays(self, grad: Array) -> Sequence[Array | None]:
+        raise AssertionError(f"{type(self).__name__} has no backward_arrays")  # every fused op defines it
+
+    def input_gradients(
+        self, grad: "Tensor", out: "Tensor", node: "Node", create_graph: bool
+    ) -> Sequence["Tensor | None"]:
+        if create_graph:
+            raise AutogradError(
+                problem(
+                    f"second derivative of {type(self).__name__}",
+                    expected="an op made of elementary ops",
+                    got="a fused op, which can be differentiated once",
+                    hint="its composition of elementary ops (the function of the same name with _composed)",
+                )
+            )
+        gradients = self.backward_arrays(grad.array)
+        return [None if g is None else Tensor._of(g) for g in gradients]
+
+
+class Node:
+    """The memory of one op call: the op, its inputs, and how often each input had been changed in place."""
+
+    __slots__ = ("inputs", "op", "versions")
+
+    def __init__(self, op: Op, inputs: Sequence["Tensor"]) -> None:
+        self.op: Op | None = op
+        self.inputs: tuple[Tensor, ...] = tuple(inputs)
+        self.versions = tuple(t.version for t in inputs)
+
+    def free(self) -> None:
+        """Drop the op and what it saved; the node stays as a mark that the graph was here."""
+        self.op, self.inputs = None, ()
+
+    def alive_op(self) -> Op:
+        """The op, if a backward pass may still go through it."""
+        if self.op is None:
+            raise AutogradError(
+                problem(
+                    "backward",
+                    expected="a graph that no backward pass has freed",
+                    got="a second pass through the same graph",
+                    hint="backward(retain_graph=True) in the first pass",
+                )
+            )
+        for tensor, version in zip(self.inputs, self.versions, strict=True):
+            if tensor.version != version:
+                raise AutogradError(
+                    problem(
+                        f"backward of {type(self.op).__name__}",
+                        expected="inputs as they were in the forward pass",
+                        got=f"a tensor of shape {tensor.shape} that was assigned to since",
+                        hint="backward() before the assignment, or assigning to a copy",
+                    )
+                )
+        return self.op
+
+
+class Tensor:
+    """An array of floating-point numbers, with the graph behind it.
+
+    Args:
+        value: array, number, or nested list; it is copied.
+        requires_grad: whether `backward` shall leave a gradient in ``grad``.
+        dtype: float32 or float64; by default that of a floating array, else the default type.
+
+    Attributes:
+        grad: the accumulated gradient (`Tensor` of the same shape) or None. Set it to None to start anew.
+    """
+
+    __slots__ = ("__weakref__", "array", "grad", "node", "requires_grad", "version")
+    __array_ufunc__ = None  # ndarray * Tensor asks Tensor.__rmul__ instead of looping over elements
+    __array_priority__ = 1000  # the same for CuPy arrays
+
+    def __init__(self, value: TensorLike, requires_grad: bool = False, dtype: Any = None) -> None:
+        if isinstance(value, Tensor):
+            value = value.array
+        array = backend.asarray(value)
+        if dtype is None:
+            dtype = array.dtype if array.dtype.kind == "f" else _state.dtype
+        if array.dtype.kind not in "fiub" or np.dtype(dtype).kind != "f":
+            raise ShapeError(
+                problem("Tensor", expected="real numbers", got=f"dtype {array.dtype}", hint="a float32 array")
+            )
+        self.array: Array = array.astype(dtype, copy=True)
+        self.requires_grad = requires_grad
+        self.grad: Tensor | None = None
+        self.node: Node | None = None
+        self.version = 0
+
+    @classmethod
+    def _of(cls, array: Array) -> "Tensor":
+        """A tensor around an array that nobody else will change: no copy, no check."""
+        self = Tensor.__new__(Tensor)
+        self.array, self.requires_grad, self.grad, self.node, self.version = array, False, None, None, 0
+        return self
+
+    @property
+    def data(self) -> Array:
+        """The array, as a read-only view where the backend has one: a change would go unseen by the graph.
+
+        Use `assign` to change a tensor in place.
+        """
+        view = self.array[...]
+        if isinstance(view, np.ndarray):
+            view.flags.writeable = False
+        return view
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """The lengths of the axes."""
+        return cast(tuple[int, ...], self.array.shape)
+
+    @property
+    def ndim(self) -> int:
+        """The number of axes."""
+        return len(self.shape)
+
+    @property
+    def size(self) -> int:
+        """The number of elements."""
+        return int(self.array.size)
+
+    @property
+    def dtype(self) -> Any:
+        """float32 or float64."""
+        return self.array.dtype
+
+    def numpy(self) -> "np.ndarray[Any, Any]":
+        """A copy of the values on the host."""
+        return np.array(backend.to_numpy(self.array))
+
+    def item(self) -> float:
+        """The value of a tensor of one element.
+
+        Raises:
+            ShapeError: it has more or fewer.
+        """
+        if self.size != 1:
+            message = problem(
+                "item", expected="one element", got=f"shape {self.shape}", hint="sum() or mean()"
+            )
+            raise ShapeError(message)
+        return float(self.array.reshape(()).item())
+
+    def assign(self, value: TensorLike) -> None:
+        """Replace the values in place; graphs that saved the old ones will refuse to run backward.
+
+        Raises:
+            ShapeError: the value has another shape.
+        """
+        new = value.array if isinstance(value, Tensor) else array_module(self.array).asarray(value)
+        if new.shape != self.shape:
+            raise ShapeError(
+                problem(
+                    "assign", expected=f"shape {self.shape}", got=f"shape {new.shape}", hint="reshape first"
+                )
+            )
+        self.array[...] = new
+        self.version += 1
+
+    def detach(self) -> "Tensor":
+        """The same values, cut off from the graph."""
+        return Tensor._of(freeze(self.array))
+
+    def backward(
+        self, grad: TensorLike | None = None, *, retain_graph: bool = False, create_graph: bool = False
+    ) -> None:
+        """Add the gradient of this tensor to ``grad`` of every leaf that requires one.
+
+        Args:
+            grad: the gradient of whatever follows with respect to this tensor, of its shape. Needed unless
+                the tensor has one element, for which it is 1.
+            retain_graph: keep the graph for another backward pass.
+            create_graph: record the backward pass too, for higher derivatives (implies ``retain_graph``).
+
+        Raises:
+            AutogradError: nothing to differentiate, a freed graph, a changed array, a first-order-only op.
+            ShapeError: ``grad`` is missing or of another shape.
+        """
+        for leaf, value in _differentiate(self, grad, retain_graph or create_graph, create_graph):
+            leaf.grad = value if leaf.grad is None else leaf.grad + value
+
+    def __repr__(self) -> str:
+        made_by = f", made by {type(self.node.op).__name__}" if self.node is not None else ""
+        wants = ", requires_grad=True" if self.requires_grad else ""
+        return f"Tensor({np.array2string(self.numpy(), precision=4, threshold=20)}, {self.dtype}{wants}{made_by})"
+
+    def __len__(self) -> int:
+        if self.ndim == 0:
+            raise TypeError("len() of a Tensor without axes")
+        return self.shape[0]
+
+    def __bool__(self) -> bool:
+        return bool(self.item())
+
+    def __float__(self) -> float:
+        return self.item()
+
+    def __setitem__(self, key: Any, value: Any) -> None:
+        raise AutogradError(
+            problem(
+                "tensor[...] = value",
+                expected="tensors that keep their values once the graph has seen them",
+                got="an assignment to a part",
+                hint="where(mask, value, tensor) for a new tensor, or tensor.assign(values)",
+            )
+        )
+
+    if TYPE_CHECKING:  # given to the class by minispike.ops, the layer above
+        # fmt: off
+        def __add__(self, other: TensorLike) -> "Tensor": ...
+        def __radd__(self, other: TensorLike) -> "Tensor": ...
+        def __sub__(self, other: TensorLike) -> "Tensor": ...
+        def __rsub__(self, other: TensorLike) -> "Tensor": ...
+        def __mul__(self, other: TensorLike) -> "Tensor": ...
+        def __rmul__(self, other: TensorLike) -> "Tensor": ...
+        def __truediv__(self, other: TensorLike) -> "Tensor": ...
+        def __rtruediv__(self, other: TensorLike) -> "Tensor": ...
+        def __pow__(self, exponent: float) -> "Tensor": ...
+        def __neg__(self) -> "Tensor": ...
+        def __abs__(self) -> "Tensor": ...
+        def __matmul__(self, other: TensorLike) -> "Tensor": ...
+        def __rmatmul__(self, other: TensorLike) -> "Tensor": ...
+        def __getitem__(self, key: Any) -> "Tensor": ...
+        def sum(self, axis: "int | tuple[int, ...] | None" = None, keepdims: bool = False) -> "Tensor": ...
+        def mean(self, axis: "int | tuple[int, ...] | None" = None, keepdims: bool = False) -> "Tensor": ...
+        def max(self, axis: "int | tuple[int, ...] | None" = None, keepdims: bool = False) -> "Tensor": ...
+        def min(self, axis: "int | tuple[int, ...] | None" = None, keepdims: bool = False) -> "Tensor": ...
+        def reshape(self, *shape: int) -> "Tensor": ...
+        def transpose(self, *axes: int) -> "Tensor": ...
+        def astype(self, dtype: Any) -> "Tensor": ...
+        # fmt: on
+
+
+def _as_tensors(inputs: Sequence[TensorLike]) -> list[Tensor]:
+    """The inputs of an op as tensors: numbers take the type of the tensors beside them."""
+    dtypes = [i.dtype for i in inputs if isinstance(i, Tensor)]
+    like = np.result_type(*dtypes) if dtypes else None
+    return [i if isinstance(i, Tensor) else _constant(i, like) for i in inputs]
+
+
+def _constant(value: TensorLike, like: Any) -> Tensor:
+    """A value that takes part in an op without a graph of its own."""
+    if hasattr(value, "dtype") and value.dtype.kind == "f" and getattr(value, "ndim", 0) > 0:
+        return Tensor._of(value)
+    return Tensor(value, dtype=like)
+
+
+def grad(
+    output: Tensor,
+    inputs: Sequence[Tensor],
+    grad_output: TensorLike | None = None,
+    *,
+    create_graph: bool = False,
+) -> list[Tensor | None]:
+    """The gradients of ``output`` with respect to ``inputs``, without touching anyone's ``grad``.
+
+    Args:
+        output: what is differentiated.
+        inputs: leaves that require a gradient.
+        grad_output: as in `Tensor.backward`.
+        create_graph: record the backward pass, so that the gradients can be differentiated again.
+
+    Returns:
+        One tensor an input, of its shape; None where ``output`` does not depend on it.
+    """
+    found = dict((id(leaf), g) for leaf, g in _differentiate(output, grad_output, True, create_graph))
+    return [found.get(id(tensor)) for tensor in inputs]
+
+
+def _differentiate(
+    root: Tensor, seed: TensorLike | None, retain_graph: bool, create_graph: bool
+) -> list[tuple[Tensor, Tensor]]:
+    """Walk the graph from ``root`` to its leaves; return each leaf that requires a gradient, with it."""
+    if not root.requires_grad:
+        raise AutogradError(
+            problem(
+                "backward",
+                expected="a tensor that depends on one with requires_grad=True",
+                got="one that does not",
+                hint="requires_grad=True on the inputs, and no no_grad() around the forward pass",
+            )
+        )
+    order = _topological_order(root)
+    operations = {id(tensor): tensor.node.alive_op() for tensor in order if tensor.node is not None}
+    grads: dict[int, Tensor] = {id(root): _seed_gradient(root, seed)}
+    owned: set[int] = set()  # gradients that are sums made here, and may be added to in place
+    leaves: list[tuple[Tensor, Tensor]] = []
+    while order:  # taken off one by one, so that what is done with can be freed
+        tensor = order.pop()
+        gradient = grads.pop(id(tensor), None)
+        if gradient is None:
+            continue
+        if tensor.node is None:
+            leaves.append((tensor, gradient))
+            continue
+        node = tensor.node
+        input_grads = operations.pop(id(tensor)).input_gradients(gradient, tensor, node, create_graph)
+        for source, g in zip(node.inputs, input_grads, strict=True):
+            if g is None or not source.requires_grad:
+                continue
+            g = _fit(g, source)
+            key = id(source)
+            if key not in grads:
+                grads[key] = g
+            elif key in owned:
+                grads[key].array += g.array
+            else:
+                grads[key] = grads[key] + g
+                if not create_graph:
+                    owned.add(key)
+        if not retain_graph:
+            node.free()
+    return leaves
+
+
+def _topological_order(root: Tensor) -> list[Tensor]:
+    """Every tensor behind ``root`` that requires a gradient, inputs before outputs, without recursion."""
+    order: list[Tensor] = []
+    seen: set[int] = set()
+    stack: list[tuple[Tensor, bool]] = [(root, False)]
+    while stack:
+        tensor, inputs_done = stack.pop()
+        if inputs_done:
+            order.append(tensor)
+        elif id(tensor) not in seen:
+            seen.add(id(tensor))
+            stack.append((tensor, True))
+            if tensor.node is not None:
+                stack.extend((t, False) for t in tensor.node.inputs if t.requires_grad)
+    return order
+
+
+def _seed_gradient(root: Tensor, seed: TensorLike | None) -> Tensor:
+    """The gradient from which the walk starts."""
+    if seed is None:
+        if root.size != 1:
+            raise ShapeError(
+                problem(
+                    "backward",
+                    expected="grad, since the output is not a single number",
+                    got=f"no grad for shape {root.shape}",
+                    hint="sum() or mean() first, or backward(grad)",
+                )
+            )
+        seed = array_module(root.array).ones_like(root.array)
+    tensor = seed if isinstance(seed, Tensor) else Tensor(seed, dtype=root.dtype)
+    if tensor.shape != root.shape:
+        message = problem(
+            "grad", expected=f"shape {root.shape}", got=f"shape {tensor.shape}", hint="a matching array"
+        )
+        raise ShapeError(message)
+    return tensor
+
+
+def _fit(gradient: Tensor, source: Tensor) -> Tensor:
+    """The gradient in the shape and type of its tensor: broadcasting is undone here and nowhere else."""
+    if gradient.shape != source.shape:
+        added = gradient.ndim - source.ndim
+        stretched = [
+            i + added for i, n in enumerate(source.shape) if n == 1 and gradient.shape[i + added] != 1
+        ]
+        axes = (*range(added), *stretched)
+        gradient = gradient.sum(axis=axes, keepdims=True).reshape(*source.shape)
+    return gradient if gradient.dtype == source.dtype else gradient.astype(source.dtype)

@@ -1,0 +1,298 @@
+"""A BERT teacher that ONNX Runtime computes on the CPU, our own export or somebody else's."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from minispike.errors import ShapeError, TeacherError, problem
+from teachers.extras import extra
+from teachers.surgery import expose_hidden_states, find_embeddings, hidden_state_names
+
+if TYPE_CHECKING:
+    import onnx
+
+_INPUTS = ("input_ids", "attention_mask", "token_type_ids")
+_REQUIRED = _INPUTS[:2]
+_TYPES = {
+    "tensor(int64)": np.int64,
+    "tensor(int32)": np.int32,
+    "tensor(bool)": np.bool_,
+    "tensor(float)": np.float32,
+    "tensor(float16)": np.float16,
+}
+
+
+@dataclass(frozen=True, eq=False)
+class TeacherOutput:
+    """What a teacher says about a batch.
+
+    Attributes:
+        hidden_states: one float32 array ``[B, L, D]`` for each layer that was asked for, in that order. Rows
+            of padding hold numbers without a meaning.
+        logits: float32 ``[B, C]``, or None if they were not asked for or the teacher has none.
+    """
+
+    hidden_states: tuple[NDArray[np.float32], ...]
+    logits: NDArray[np.float32] | None
+
+
+class OnnxTeacher:
+    """A BERT in an ONNX file, frozen.
+
+    The model needs the inputs ``input_ids`` and ``attention_mask`` and may have ``token_type_ids``, all
+    ``[batch, length]`` with both axes free. Hidden states are its outputs ``hidden_states.0`` to
+    ``hidden_states.N`` or, where it has none, what `teachers.surgery.expose_hidden_states` finds. Logits are
+    its output ``logits`` ``[batch, labels]``.
+
+    Args:
+        path: the ONNX file, with its external data beside it if it has any.
+        threads: threads for each operation; None leaves the choice to ONNX Runtime (one for each core).
+        layers: hidden states that a call returns when it names none; None means all. 0 are the embeddings,
+            ``num_layers`` is the last layer.
+
+    Raises:
+        TeacherError: no such file, not an ONNX model, one that is no such BERT, an unknown layer, or
+            ``onnxruntime`` or ``onnx`` is not installed.
+    """
+
+    def __init__(
+        self, path: str | Path, threads: int | None = None, layers: Sequence[int] | None = None
+    ) -> None:
+        self.path = Path(path)
+        model = _load(self.path)
+        exposed = expose_hidden_states(model)
+        words, positions = find_embeddings(model.graph)
+        # A model that is used as it is goes by its path: it may be larger than one message of 2 GiB.
+        source = str(self.path) if exposed is model else _serialised(self.path, exposed)
+        self._session = _session(self.path, source, threads)
+        self._inputs = _checked_inputs(self.path, self._session)
+        outputs = {output.name: output.shape for output in self._session.get_outputs()}
+        self._states = hidden_state_names(outputs)
+        self._words, self._positions = words, positions
+        self._has_logits = (
+            len(outputs.get("logits", ())) == 2
+        )  # three axes: a score for each word, no classifier
+        self._hidden_size, self._num_labels = self._sizes(outputs)
+        self.layers = self._checked_layers(layers, tuple(range(len(self._states))))
+
+    @property
+    def num_layers(self) -> int:
+        """Number of layers N; there are N + 1 hidden states."""
+        return len(self._states) - 1
+
+    @property
+    def hidden_size(self) -> int:
+        """Width D of the hidden states."""
+        return self._hidden_size
+
+    @property
+    def num_labels(self) -> int:
+        """Number of classes C of the logits, 0 if there are no logits."""
+        return self._num_labels
+
+    @property
+    def vocab_size(self) -> int:
+        """Number of words V in the table of word embeddings."""
+        return int(self._words.shape[0])
+
+    @property
+    def word_embeddings(self) -> NDArray[np.float32]:
+        """The table of word embeddings ``[V, D]``."""
+        return self._words
+
+    @property
+    def position_embeddings(self) -> NDArray[np.float32] | None:
+        """The table of position embeddings ``[P, D]``, None if none can be told for certain."""
+        return self._positions
+
+    def __call__(
+        self,
+        input_ids: NDArray[Any],
+        mask: NDArray[Any],
+        segment_ids: NDArray[Any] | None = None,
+        layers: Sequence[int] | None = None,
+        *,
+        logits: bool | None = None,
+    ) -> TeacherOutput:
+        """Compute a batch. The whole model runs each time; what is not asked for is not copied out.
+
+        Args:
+            input_ids: whole numbers ``[B, L]``.
+            mask: ``[B, L]``, true for tokens and false for padding.
+            segment_ids: ``[B, L]``, 0 and 1 for the first and second of a pair; None means all 0. A model
+                without segments ignores them.
+            layers: hidden states to return, by default those the teacher was made with.
+            logits: True asks for them, False leaves them out, None returns them if the teacher has them.
+
+        Raises:
+            TeacherError: an id beyond the vocabulary, more tokens than positions, an unknown layer, logits
+                asked of a teacher without a classifier, or whatever else ONNX Runtime refuses.
+            ShapeError: arrays that are not all ``[B, L]``.
+        """
+        chosen = self._checked_layers(layers, self.layers)
+        if logits and not self._has_logits:
+            hint = "a teacher fine-tuned on the task and exported with its classifier"
+            raise TeacherError(problem(f"logits of {self.path}", expected="an output", got="none", hint=hint))
+        self._check_ids(input_ids, mask, segment_ids)
+        names = [self._states[i] for i in chosen]
+        with_logits = self._has_logits and logits is not False
+        if with_logits:
+            names.append("logits")
+        arrays = self._run(names, input_ids, mask, segment_ids)
+        return TeacherOutput(tuple(arrays[: len(chosen)]), arrays[-1] if with_logits else None)
+
+    def _run(
+        self,
+        names: Sequence[str],
+        input_ids: NDArray[Any],
+        mask: NDArray[Any],
+        segment_ids: NDArray[Any] | None,
+    ) -> list[NDArray[np.float32]]:
+        if not names:  # which ONNX Runtime would take for all
+            return []
+        segments = np.zeros_like(input_ids) if segment_ids is None else segment_ids
+        given = dict(zip(_INPUTS, (input_ids, mask, segments), strict=True))
+        feeds = {name: np.ascontiguousarray(given[name], dtype=dtype) for name, dtype in self._inputs.items()}
+        try:
+            arrays = self._session.run(list(names), feeds)
+        except Exception as error:  # each of ONNX Runtime's errors is a class of its own
+            shape = "x".join(map(str, input_ids.shape))
+            raise TeacherError(
+                problem(
+                    str(self.path),
+                    expected="a model that runs",
+                    got=f"{_first_line(error)} on a batch of {shape}",
+                    hint="a shorter batch or another export",
+                )
+            ) from error
+        return [np.asarray(array, dtype=np.float32) for array in arrays]
+
+    def _sizes(self, outputs: Mapping[str, Sequence[Any]]) -> tuple[int, int]:
+        """Width and number of labels, as declared; where the file leaves them open, as a first run shows."""
+        names = [self._states[-1], *(["logits"] if self._has_logits else [])]
+        sizes: list[Any] = [outputs[name][-1] if outputs[name] else None for name in names]
+        if not all(isinstance(size, int) for size in sizes):
+            one = np.ones((1, 1), dtype=np.int64)
+            sizes = [array.shape[-1] for array in self._run(names, one, one, one - 1)]
+        return sizes[0], sizes[1] if self._has_logits else 0
+
+    def _checked_layers(self, layers: Sequence[int] | None, default: tuple[int, ...]) -> tuple[int, ...]:
+        if layers is None:
+            return default
+        wrong = [layer for layer in layers if not 0 <= layer <= self.num_layers]
+        if wrong:
+            raise TeacherError(
+                problem(
+                    "layers",
+                    expected=f"0 (embeddings) to {self.num_layers} (last layer)",
+                    got=", ".join(map(str, wrong)),
+                    hint=f"layers=({self.num_layers},)",
+                )
+            )
+        return tuple(int(layer) for layer in layers)
+
+    def _check_ids(
+        self, input_ids: NDArray[Any], mask: NDArray[Any], segment_ids: NDArray[Any] | None
+    ) -> None:
+        shapes = [array.shape for array in (input_ids, mask, segment_ids) if array is not None]
+        if input_ids.ndim != 2 or len(set(shapes)) > 1 or not np.issubdtype(input_ids.dtype, np.integer):
+            got = f"{input_ids.dtype} ids and shapes " + ", ".join(map(str, shapes))
+            hint = "collate(encoded, index)"
+            raise ShapeError(problem("batch", expected="whole numbers, all [B, L]", got=got, hint=hint))
+        if input_ids.size and (input_ids.min() < 0 or input_ids.max() >= self.vocab_size):
+            worst = input_ids.min() if input_ids.min() < 0 else input_ids.max()
+            raise TeacherError(
+                problem(
+                    "input_ids",
+                    expected=f"ids below the teacher's vocabulary of {self.vocab_size}",
+                    got=str(worst),
+                    hint="the tokenizer the teacher was trained with",
+                )
+            )
+        if self._positions is not None and input_ids.shape[1] > len(self._positions):
+            raise TeacherError(
+                problem(
+                    "input_ids",
+                    expected=f"at most {len(self._positions)} tokens, the teacher's positions",
+                    got=str(input_ids.shape[1]),
+                    hint=f"max_length={len(self._positions)}",
+                )
+            )
+
+
+def _load(path: Path) -> "onnx.ModelProto":
+    library = extra("onnx")
+    if not path.is_file():
+        got = "a folder" if path.is_dir() else "no such file"
+        raise TeacherError(problem(str(path), expected="an ONNX file", got=got, hint="the path of the model"))
+    try:
+        model: onnx.ModelProto = library.load(path)
+    except Exception as error:  # of protobuf for the file itself, of others for external data
+        raise _not_onnx(path, error) from error
+    if not model.graph.node:  # protobuf takes an empty file for an empty message
+        raise _not_onnx(path, "a file without a graph")
+    return model
+
+
+def _serialised(path: Path, model: "onnx.ModelProto") -> bytes:
+    if model.ByteSize() >= 2**31:
+        raise TeacherError(
+            problem(
+                str(path),
+                expected="a model below 2 GiB, as its hidden states are not among its outputs",
+                got=f"{model.ByteSize() / 2**30:.1f} GiB",
+                hint="an export with outputs named hidden_states.0 to hidden_states.N",
+            )
+        )
+    return bytes(model.SerializeToString())
+
+
+def _session(path: Path, source: str | bytes, threads: int | None) -> Any:
+    runtime = extra("onnxruntime")
+    options = runtime.SessionOptions()
+    options.log_severity_level = 3  # errors; warnings are about the file's maker, not its user
+    # Threads that spin while they wait for the next batch take the cores from the student in between.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    if threads is not None:
+        options.intra_op_num_threads = threads
+    try:
+        return runtime.InferenceSession(source, options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # each of ONNX Runtime's errors is a class of its own
+        raise _not_onnx(path, error) from error
+
+
+def _checked_inputs(path: Path, session: Any) -> dict[str, Any]:
+    """The dtype of each input, once it is clear that a batch of any size can be fed."""
+    found = {entry.name: entry for entry in session.get_inputs()}
+    missing = [name for name in _REQUIRED if name not in found]
+    foreign = [name for name in found if name not in _INPUTS]
+    fixed = [
+        f"{name} {entry.shape}"
+        for name, entry in found.items()
+        if any(isinstance(n, int) for n in entry.shape)
+    ]
+    untyped = [f"{name} {entry.type}" for name, entry in found.items() if entry.type not in _TYPES]
+    for wrong, expected, hint in (
+        (missing, "the inputs input_ids and attention_mask", "an export of a BERT with these input names"),
+        (foreign, "no inputs but " + ", ".join(_INPUTS), "an export of a BERT with these inputs alone"),
+        (fixed, "inputs with free axes [batch, length]", "an export with dynamic axes"),
+        (untyped, "inputs of numbers", "an export of a BERT that starts from token ids"),
+    ):
+        if wrong:
+            got = ("no " if wrong is missing else "") + ", ".join(wrong)
+            raise TeacherError(problem(str(path), expected=expected, got=got, hint=hint))
+    return {name: _TYPES[entry.type] for name, entry in found.items()}
+
+
+def _not_onnx(path: Path, cause: object) -> TeacherError:
+    hint = "a fresh copy of the file, with its external data beside it if it has any"
+    return TeacherError(problem(str(path), expected="an ONNX model", got=_first_line(cause), hint=hint))
+
+
+def _first_line(cause: object) -> str:
+    text = str(cause).strip()
+    return text.splitlines()[0] if text else type(cause).__name__
