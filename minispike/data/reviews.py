@@ -143,7 +143,7 @@ def build_reviews(config: ReviewsConfig = _DEFAULTS) -> Reviews:
         for text, label in twins:
             part = "unlabelled" if split == "train" and not room["train", label] else split
             letters = "".join(filter(str.isalpha, text))  # two texts that differ in punctuation alone are one
-            common = alike[part, template] > _MOST_ALIKE * sizes[part]
+            common = alike[part, template] >= _MOST_ALIKE * sizes[part]
             if room[part, label] and letters not in seen and not common:
                 alike[part, template] += 1
                 rows[part].append((text, label))

@@ -15,7 +15,8 @@ from pathlib import Path
 import numpy as np
 
 from minispike.backend import Array, array_module
-from minispike.errors import CheckpointError, ConfigError, ShapeError, problem
+from minispike.checkpoint import load_tensors
+from minispike.errors import ConfigError, ShapeError, problem
 from minispike.nn.layers import Embedding, LayerNorm, Linear
 from minispike.nn.module import Module, ModuleList
 from minispike.ops import mean, sum_
@@ -295,7 +296,7 @@ class SpikeBERT(Module):
             CheckpointError: names are missing, unexpected, or of another shape; nothing is changed then.
         """
         if not isinstance(weights, Mapping):
-            weights = _read_safetensors(Path(weights))
+            weights = load_tensors(weights)[0]
         renamed = {reference_name(name): array for name, array in weights.items()}
         self.load_state_dict(renamed, may_miss=("classifier.",) if may_lack_classifier else ())
 
@@ -321,20 +322,3 @@ def reference_name(name: str) -> str:
             return name.replace(theirs, ours, 1)
     return name
 
-
-def _read_safetensors(path: Path) -> dict[str, Array]:
-    """The tensors of a file, by name."""
-    try:
-        from safetensors.numpy import load_file
-
-        return dict(load_file(path))
-    except ImportError as cause:
-        hint = 'pip install "minispike[distill]"'
-        raise CheckpointError(
-            problem(str(path), expected="the package safetensors", got="none", hint=hint)
-        ) from cause
-    except Exception as cause:  # the library raises its own errors for files of every kind of damage
-        got, hint = f"{type(cause).__name__}: {cause}", "a complete copy of the file"
-        raise CheckpointError(
-            problem(str(path), expected="a safetensors file", got=got, hint=hint)
-        ) from cause

@@ -1,0 +1,67 @@
+"""Tensors on disk, as safetensors files: written whole or not at all, and read with clear errors."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from minispike.errors import CheckpointError, problem
+from minispike.files import atomic_write
+
+Arrays = dict[str, "np.ndarray[Any, Any]"]
+_NOTES = "minispike"
+
+
+def _library() -> Any:
+    """safetensors for NumPy, which is an extra."""
+    try:
+        import safetensors.numpy
+    except ImportError as cause:
+        hint = 'pip install "minispike[distill]"'
+        raise CheckpointError(problem("safetensors", expected="the package", got="none", hint=hint)) from cause
+    return safetensors
+
+
+def save_tensors(
+    path: str | Path, tensors: Mapping[str, "np.ndarray[Any, Any]"], notes: Mapping[str, Any] | None = None
+) -> None:
+    """Write arrays and notes to a safetensors file, whole or not at all.
+
+    Args:
+        path: the file.
+        tensors: arrays on the host, by name.
+        notes: anything JSON can hold; kept in the file's header.
+    """
+    content = _library().numpy.save(
+        {name: np.ascontiguousarray(array) for name, array in tensors.items()},
+        metadata={_NOTES: json.dumps(dict(notes or {}))},
+    )
+    with atomic_write(path, "wb") as file:
+        file.write(content)
+
+
+def load_tensors(path: str | Path) -> tuple[Arrays, dict[str, Any]]:
+    """Read what `save_tensors` wrote, or any other safetensors file (whose notes are empty).
+
+    Raises:
+        CheckpointError: no such file, a truncated or a foreign one.
+    """
+    library = _library()
+    if not Path(path).is_file():
+        raise CheckpointError(problem(str(path), expected="a file", got="none", hint="the path of a checkpoint"))
+    try:
+        with library.safe_open(path, framework="numpy") as file:
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a mapping
+            notes = json.loads((file.metadata() or {}).get(_NOTES, "{}"))
+    except Exception as cause:  # the library's errors for damaged files share no base
+        got = f"{type(cause).__name__}: {cause}"
+        hint = "a complete copy of the file"
+        raise CheckpointError(problem(str(path), expected="a safetensors file", got=got, hint=hint)) from cause
+    return tensors, notes
+
+
+def part(tensors: Mapping[str, Any], prefix: str) -> dict[str, Any]:
+    """The tensors whose names begin with ``prefix``, without it."""
+    return {name.removeprefix(prefix): t for name, t in tensors.items() if name.startswith(prefix)}

@@ -1,0 +1,219 @@
+"""The one training loop: every phase is a `Task` that goes through `train`.
+
+Nothing random is stored. Whatever a task draws at step s comes from a generator made of its seed and s, so a
+checkpoint is weights, moments, the step, and what the selection by dev has seen; going on from it gives the
+numbers of a run that was never interrupted.
+"""
+
+import math
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal, Protocol
+
+from minispike.checkpoint import Arrays, load_tensors, part, save_tensors
+from minispike.errors import ConfigError, TrainingError, problem
+from minispike.nn.module import Module
+from minispike.nn.optim import AdamW, clip_gradients
+from minispike.tensor import Tensor
+from minispike.train.journal import Journal
+from minispike.train.progress import Progress
+from minispike.train.schedule import Schedule
+
+LOG_POINTS = 200
+"""About how many lines of losses a phase leaves in the journal."""
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """How a phase is optimised."""
+
+    steps: int = field(default=1000, metadata={"help": "optimiser steps"})
+    batch_size: int = field(default=32, metadata={"help": "sentences a step"})
+    learning_rate: float = field(default=5e-4, metadata={"help": "peak of the learning rate"})
+    weight_decay: float = field(default=0.01, metadata={"help": "AdamW's decay of matrices"})
+    warmup: float = field(default=0.1, metadata={"help": "share of the steps over which the rate rises"})
+    schedule: Literal["cosine", "linear", "constant"] = field(default="cosine", metadata={"help": "shape of its fall"})
+    floor: float = field(default=0.0, metadata={"help": "share of the peak at the last step"})
+    clip: float = field(default=1.0, metadata={"help": "largest norm of the gradient; 0: any"})
+    accumulate: int = field(default=1, metadata={"help": "parts a batch is computed in, to save memory"})
+    evaluations: int = field(default=10, metadata={"help": "times the dev set is looked at"})
+    patience: int = field(default=0, metadata={"help": "evaluations without a better one before stopping; 0: never"})
+
+    def __post_init__(self) -> None:
+        for name in ("steps", "batch_size", "accumulate", "evaluations"):
+            if getattr(self, name) < 1:
+                got = str(getattr(self, name))
+                raise ConfigError(problem(name, expected="a number >= 1", got=got, hint=f"{name}=1"))
+        if not self.learning_rate > 0:
+            got = str(self.learning_rate)
+            raise ConfigError(problem("learning_rate", expected="a number > 0", got=got, hint="learning_rate=5e-4"))
+        if self.batch_size < self.accumulate:
+            got = f"{self.accumulate} parts of {self.batch_size}"
+            raise ConfigError(problem("accumulate", expected="at most batch_size", got=got, hint="accumulate=1"))
+        self.rates()
+
+    def rates(self) -> Schedule:
+        """The learning rate over the phase."""
+        return Schedule(self.warmup, self.schedule, self.floor)
+
+
+class Task(Protocol):
+    """What a phase trains, and on what."""
+
+    name: str
+    model: Module
+    """Whose parameters are trained, selected by dev, and left at their best."""
+
+    def losses(self, step: int) -> Iterator[Mapping[str, Tensor]]:
+        """The parts of a step's batch, one after the other: ``"loss"``, already weighted so that the parts add
+        up, and beside it any terms worth logging."""
+        ...
+
+    def evaluate(self) -> Mapping[str, float]:
+        """Figures on dev; ``"score"``, higher is better, selects. Empty: the last weights are the best."""
+        ...
+
+
+@dataclass
+class Keeper:
+    """Where and how often a running phase is saved.
+
+    Args:
+        path: the checkpoint file; each one replaces the one before.
+        journal: cut back to its length at the checkpoint when a phase is taken up again.
+        minutes: between checkpoints.
+    """
+
+    path: Path
+    journal: Journal
+    minutes: float = 5.0
+
+
+@dataclass
+class _Selection:
+    """What the selection by dev has seen."""
+
+    best: float = -math.inf
+    best_step: int = -1
+    waited: int = 0
+    stopped: bool = False
+    weights: Arrays = field(default_factory=dict)
+
+    def consider(self, score: float, step: int, model: Module, patience: int) -> None:
+        if score > self.best:
+            self.best, self.best_step, self.waited, self.weights = score, step, 0, model.state_dict()
+        else:
+            self.waited += 1
+            self.stopped = 0 < patience <= self.waited
+
+
+def train(task: Task, c: TrainConfig, keeper: Keeper, *, decay_all: bool = False) -> Mapping[str, float]:
+    """Train a task's model and leave it with the weights that were best on dev.
+
+    Takes up the checkpoint of this task, if the keeper has one.
+
+    Args:
+        task: model, data and losses.
+        c: how it is optimised.
+        keeper: journal and checkpoints.
+        decay_all: weight decay on norms, biases and embeddings too, as the reference program has it.
+
+    Returns:
+        ``score`` and ``step`` of the best weights, ``seconds`` of this process's training.
+
+    Raises:
+        TrainingError: a loss is not a number; the last checkpoint stays.
+    """
+    began = time.monotonic()
+    optimiser = AdamW(task.model.named_parameters(), weight_decay=c.weight_decay, decay_all=decay_all)
+    selection = _Selection()
+    start = _resume(task, optimiser, selection, keeper)
+    saved = time.monotonic()
+    rates = c.rates()
+    with Progress(task.name, c.steps, start=start) as progress:
+        for step in range(start, c.steps):
+            if selection.stopped:
+                break
+            rate = rates.learning_rate(step, c.steps, c.learning_rate)
+            terms = _step(task, optimiser, step, rate, c.clip, keeper.path)
+            figures = {"loss": terms["loss"]}
+            if step % max(1, c.steps // LOG_POINTS) == 0 or step == c.steps - 1:
+                keeper.journal.write(phase=task.name, step=step, rate=rate, **terms)
+            if _evaluation_due(step, c):
+                found = dict(task.evaluate())
+                if found:
+                    selection.consider(found["score"], step, task.model, c.patience)
+                    keeper.journal.write(phase=task.name, step=step, dev=found)
+                    figures["dev"] = found["score"]
+            progress.update(**figures)
+            if time.monotonic() - saved > 60 * keeper.minutes and step < c.steps - 1:
+                _save(task, optimiser, selection, step + 1, keeper)
+                saved = time.monotonic()
+    if selection.weights:
+        task.model.load_state_dict(selection.weights)
+    return {"score": selection.best, "step": selection.best_step, "seconds": time.monotonic() - began}
+
+
+def _step(
+    task: Task, optimiser: AdamW, step: int, rate: float, clip: float, checkpoint: Path
+) -> dict[str, float]:
+    """One change of the weights; the terms of its loss, summed over the parts of the batch."""
+    terms: dict[str, float] = {}
+    optimiser.zero_grad()
+    for losses in task.losses(step):
+        for name, value in losses.items():
+            number = value.item()
+            if not math.isfinite(number):
+                raise TrainingError(_not_a_number(task.name, name, step, number, checkpoint))
+            terms[name] = terms.get(name, 0.0) + number
+        losses["loss"].backward()
+    norm = clip_gradients(optimiser.parameters.values(), clip)
+    if not math.isfinite(norm):
+        raise TrainingError(_not_a_number(task.name, "the norm of the gradient", step, norm, checkpoint))
+    optimiser.step(rate)
+    return terms | {"gradient_norm": norm}
+
+
+def _not_a_number(task: str, term: str, step: int, value: float, checkpoint: Path) -> str:
+    kept = f"; the checkpoint {checkpoint} is kept" if checkpoint.is_file() else ""
+    return problem(
+        f"{task}, step {step}: {term}",
+        expected="a finite number",
+        got=f"{value}{kept}",
+        hint="a smaller learning_rate or clip=1.0, then --resume",
+    )
+
+
+def _evaluation_due(step: int, c: TrainConfig) -> bool:
+    """Whether dev is looked at after this step: ``evaluations`` times, evenly, the last time at the end."""
+    every = max(1, c.steps // c.evaluations)
+    return step == c.steps - 1 or ((step + 1) % every == 0 and c.steps - 1 - step >= every // 2)
+
+
+def _save(task: Task, optimiser: AdamW, selection: _Selection, step: int, keeper: Keeper) -> None:
+    tensors = {f"model.{n}": a for n, a in task.model.state_dict().items()}
+    tensors |= {f"optimiser.{n}": a for n, a in optimiser.state_dict().items()}
+    tensors |= {f"best.{n}": a for n, a in selection.weights.items()}
+    keeper.journal.sync()
+    notes: dict[str, Any] = {"phase": task.name, "step": step, "journal": keeper.journal.position}
+    notes |= {"best": repr(selection.best), "best_step": selection.best_step}
+    notes |= {"waited": selection.waited, "stopped": selection.stopped}
+    save_tensors(keeper.path, tensors, notes)
+
+
+def _resume(task: Task, optimiser: AdamW, selection: _Selection, keeper: Keeper) -> int:
+    """Take up the checkpoint of this task; the step to go on with, 0 where there is none."""
+    if not keeper.path.is_file():
+        return 0
+    tensors, notes = load_tensors(keeper.path)
+    if notes.get("phase") != task.name:
+        return 0
+    task.model.load_state_dict(part(tensors, "model."))
+    optimiser.load_state_dict(part(tensors, "optimiser."))
+    selection.best, selection.best_step = float(notes["best"]), notes["best_step"]
+    selection.waited, selection.stopped = notes["waited"], notes["stopped"]
+    selection.weights = part(tensors, "best.")
+    keeper.journal.truncate(notes["journal"])
+    return int(notes["step"])

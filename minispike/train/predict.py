@@ -1,0 +1,34 @@
+"""A model's answers to a whole data set."""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from minispike import backend
+from minispike.data.batches import in_order
+from minispike.data.tokenizer import Encoded
+from minispike.tensor import Tensor, no_grad
+
+
+def predict_logits(
+    logits: Callable[[Any, Any, Any], Tensor], encoded: Encoded, batch_size: int = 64, pad_id: int = 0
+) -> "np.ndarray[Any, Any]":
+    """Logits ``[N, C]`` of every text, on the host, without a graph.
+
+    Args:
+        logits: from ids, mask and segments (or None) of a batch, arrays of the backend, to a tensor ``[B, C]``.
+        encoded: the texts, at least one.
+        batch_size: texts at a time.
+        pad_id: the padding token.
+    """
+    rows: list[tuple[Any, Any]] = []
+    with no_grad():
+        for batch in in_order(encoded, batch_size, pad_id=pad_id):
+            segments = None if batch.segment_ids is None else backend.asarray(batch.segment_ids)
+            out = logits(backend.asarray(batch.input_ids), backend.asarray(batch.mask), segments)
+            rows.append((batch.index, out.numpy()))
+    result = np.empty((len(encoded), rows[0][1].shape[1]), dtype=rows[0][1].dtype)
+    for index, values in rows:
+        result[index] = values
+    return result

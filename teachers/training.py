@@ -1,0 +1,106 @@
+"""Making a teacher with minispike itself: masked language modelling, then fine-tuning on a task."""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import numpy as np
+
+from minispike import backend
+from minispike.data.batches import BatchStream
+from minispike.data.tokenizer import Encoded, Tokenizer
+from minispike.metrics import accuracy
+from minispike.models.bert import Bert, MaskedLanguageModel
+from minispike.nn import functional as F
+from minispike.tensor import Tensor
+from minispike.train.predict import predict_logits
+
+
+
+class Pretraining:
+    """Masked language modelling (Devlin et al. 2019): guess the words that were hidden.
+
+    A share of the tokens is chosen; of these 80 % become [MASK], 10 % a random token, 10 % stay. The loss is the
+    cross entropy at the chosen places.
+
+    Args:
+        bert: trained in place.
+        text: unlabelled sentences.
+        tokenizer: whose [MASK] is used.
+        batch_size: sentences a step.
+        share: of the tokens that are chosen, default 0.15.
+        seed_key: integers that name this phase's random numbers.
+    """
+
+    name = "pretrain teacher"
+
+    def __init__(
+        self, bert: Bert, text: Encoded, tokenizer: Tokenizer, batch_size: int, share: float, seed_key: tuple[int, ...]
+    ) -> None:
+        self.model = MaskedLanguageModel(bert, np.random.default_rng([*seed_key, 2]))
+        self._stream = BatchStream(text, None, batch_size, [*seed_key, 0], tokenizer.pad_id)
+        self._tokenizer, self._share, self._seed_key = tokenizer, share, seed_key
+
+    def losses(self, step: int) -> Iterator[Mapping[str, Tensor]]:
+        """The cross entropy of one batch."""
+        rng = np.random.default_rng([*self._seed_key, 1, step])
+        batch = self._stream.batch(step)
+        special = (self._tokenizer.cls_id, self._tokenizer.sep_id)
+        words = batch.mask & ~np.isin(batch.input_ids, special)
+        chosen = words & (rng.random(words.shape) < self._share)
+        if not chosen.any():
+            chosen[np.unravel_index(np.argmax(words), words.shape)] = True
+        dice = rng.random(words.shape)
+        random_ids = rng.integers(0, self._tokenizer.vocab_size, size=words.shape)
+        ids = np.where(chosen & (dice < 0.8), self._tokenizer.mask_id, batch.input_ids)
+        ids = np.where(chosen & (dice >= 0.9), random_ids, ids)
+        logits = self.model(backend.asarray(ids), backend.asarray(batch.mask), backend.asarray(chosen), rng)
+        yield {"loss": F.cross_entropy(logits, backend.asarray(batch.input_ids[chosen]))}
+
+    def evaluate(self) -> Mapping[str, float]:
+        """Nothing: the last weights are kept."""
+        return {}
+
+
+class FineTuning:
+    """Cross entropy on labelled sentences; dev accuracy selects.
+
+    Args:
+        bert: trained in place; must have a classifier.
+        train, dev: encoded texts and their labels.
+        batch_size: sentences a step.
+        seed_key: integers that name this phase's random numbers.
+        pad_id: the padding token.
+    """
+
+    name = "fine-tune teacher"
+
+    def __init__(
+        self,
+        bert: Bert,
+        train: tuple[Encoded, Any],
+        dev: tuple[Encoded, Any],
+        batch_size: int,
+        seed_key: tuple[int, ...],
+        pad_id: int = 0,
+    ) -> None:
+        self.model = bert
+        self._stream = BatchStream(train[0], train[1], batch_size, [*seed_key, 0], pad_id)
+        self._dev, self._seed_key, self._pad_id = dev, seed_key, pad_id
+
+    def losses(self, step: int) -> Iterator[Mapping[str, Tensor]]:
+        """The cross entropy of one batch, with dropout."""
+        rng = np.random.default_rng([*self._seed_key, 1, step])
+        batch = self._stream.batch(step)
+        segments = None if batch.segment_ids is None else backend.asarray(batch.segment_ids)
+        out = self.model(backend.asarray(batch.input_ids), backend.asarray(batch.mask), segments, rng)
+        yield {"loss": F.cross_entropy(out.logits, backend.asarray(batch.labels))}
+
+    def evaluate(self) -> Mapping[str, float]:
+        """Accuracy on dev."""
+        encoded, labels = self._dev
+
+        def logits(ids: Any, mask: Any, segments: Any) -> Any:
+            return self.model(ids, mask, segments).logits
+
+        return {"score": accuracy(labels, predict_logits(logits, encoded, pad_id=self._pad_id).argmax(axis=1))}
+
