@@ -5,15 +5,16 @@ These links are the graph; there is no tape and no global list. `Tensor.backward
 recursion (a spiking network unrolled in time is deep), and hands every node the gradient of its output.
 
 Promotion rules
-    * Floating arrays keep their type; everything else (lists, Python numbers, integers, booleans) becomes the
-      default type, float32 unless `default_dtype` says float64.
-    * A Python number meeting a tensor takes the tensor's type; an array or tensor meeting a tensor follows
-      NumPy's promotion (float32 with float64 gives float64).
+    * Arrays and NumPy numbers of float32 and float64 keep their type; everything else (Python numbers, lists,
+      integers, booleans, other floating types) becomes the default type, float32 unless `default_dtype` says
+      float64.
+    * A number, a list, or an array of another type or without axes that meets a tensor takes the tensor's type.
+      Tensors and arrays of the two types among themselves follow NumPy (float32 with float64 gives float64).
     * A gradient always has the type and the shape of the tensor it belongs to.
 """
 
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, cast
 
@@ -21,8 +22,10 @@ import numpy as np
 
 from minispike import backend
 from minispike.backend import Array, array_module
-from minispike.errors import AutogradError, ShapeError, problem
+from minispike.errors import AutogradError, MinispikeError, ShapeError, problem
 from minispike.smooth import freeze
+
+_FLOATS = (np.dtype(np.float32), np.dtype(np.float64))
 
 TensorLike = Any
 """What an op accepts: a `Tensor`, an array, a Python number, a (nested) list of numbers."""
@@ -69,11 +72,24 @@ def default_dtype(dtype: Any) -> Iterator[None]:
     Raises:
         ShapeError: the type is not float32 or float64.
     """
-    if np.dtype(dtype) not in (np.dtype(np.float32), np.dtype(np.float64)):
+    with _switched("dtype", float_type(dtype).type):
+        yield
+
+
+def float_type(dtype: Any) -> "np.dtype[Any]":
+    """The type that ``dtype`` names, as NumPy's object.
+
+    Raises:
+        ShapeError: it is not float32 or float64.
+    """
+    try:
+        known = None if dtype is None else np.dtype(dtype)  # NumPy takes None for float64
+    except TypeError:
+        known = None
+    if known is None or known not in _FLOATS:
         message = problem("dtype", expected="float32 or float64", got=str(dtype), hint="numpy.float32")
         raise ShapeError(message)
-    with _switched("dtype", np.dtype(dtype).type):
-        yield
+    return known
 
 
 def get_default_dtype() -> Any:
@@ -103,7 +119,16 @@ class Op:
 
     def __call__(self, *inputs: TensorLike) -> "Tensor":
         tensors = _as_tensors(inputs)
-        result = Tensor._of(self.forward(*[t.array for t in tensors]))
+        try:
+            result = Tensor._of(self.forward(*[t.array for t in tensors]))
+        except ValueError as cause:  # NumPy's: shapes that do not broadcast, join or multiply
+            if isinstance(cause, MinispikeError):
+                raise
+            got = f"{' and '.join(str(t.shape) for t in tensors) or 'no input'} ({cause})"
+            hint = "reshape, transpose or broadcast_to first"
+            raise ShapeError(
+                problem(type(self).__name__, expected="shapes that fit together", got=got, hint=hint)
+            ) from cause
         if _state.grad_enabled and any(t.requires_grad for t in tensors):
             result.requires_grad = True
             result.node = Node(self, tensors)
@@ -113,17 +138,14 @@ class Op:
         self, grad: "Tensor", out: "Tensor", node: "Node", create_graph: bool
     ) -> Sequence["Tensor | None"]:
         """What the engine calls: the gradients of the inputs, as tensors."""
-        if create_graph:
-            return self.backward(grad, out, *node.inputs)
-        with no_grad():
-            return self.backward(grad, out, *node.inputs)
+        return self.backward(grad, out, *node.inputs)
 
 
 class FusedOp(Op):
     """An op whose backward is written by hand on arrays: fast, and differentiable once.
 
-    ``forward`` keeps on ``self`` what ``backward_arrays(grad)`` needs, which returns one array (or None) an
-    input. Each fused op stands next to a composition of elementary ops that computes the same, and to which
+    ``forward`` keeps on ``self`` what ``backward_arrays(grad)`` needs, which returns one new array (or None)
+    an input. Each fused op stands next to a composition of elementary ops that computes the same, and to which
     the tests hold it equal.
     """
 
@@ -198,7 +220,7 @@ class Tensor:
     Args:
         value: array, number, or nested list; it is copied.
         requires_grad: whether `backward` shall leave a gradient in ``grad``.
-        dtype: float32 or float64; by default that of a floating array, else the default type.
+        dtype: float32 or float64; by default that of ``value`` if it is one of these, else the default type.
 
     Attributes:
         grad: the accumulated gradient (`Tensor` of the same shape) or None. Set it to None to start anew.
@@ -211,14 +233,16 @@ class Tensor:
     def __init__(self, value: TensorLike, requires_grad: bool = False, dtype: Any = None) -> None:
         if isinstance(value, Tensor):
             value = value.array
-        array = backend.asarray(value)
         if dtype is None:
-            dtype = array.dtype if array.dtype.kind == "f" else _state.dtype
-        if array.dtype.kind not in "fiub" or np.dtype(dtype).kind != "f":
-            raise ShapeError(
-                problem("Tensor", expected="real numbers", got=f"dtype {array.dtype}", hint="a float32 array")
-            )
-        self.array: Array = array.astype(dtype, copy=True)
+            dtype = value.dtype if _is_floating(value) else _state.dtype
+        try:
+            array = backend.asarray(value)
+            got = f"dtype {array.dtype}"
+        except ValueError as cause:  # lists of unequal length
+            array, got = None, str(cause)
+        if array is None or array.dtype.kind not in "fiub":
+            raise ShapeError(problem("Tensor", expected="real numbers", got=got, hint="a float32 array"))
+        self.array: Array = array.astype(float_type(dtype), copy=True)
         self.requires_grad = requires_grad
         self.grad: Tensor | None = None
         self.node: Node | None = None
@@ -227,6 +251,8 @@ class Tensor:
     @classmethod
     def _of(cls, array: Array) -> "Tensor":
         """A tensor around an array that nobody else will change: no copy, no check."""
+        if isinstance(array, np.generic):  # what NumPy returns in place of an array without axes
+            array = np.asarray(array)
         self = Tensor.__new__(Tensor)
         self.array, self.requires_grad, self.grad, self.node, self.version = array, False, None, None, 0
         return self
@@ -280,11 +306,23 @@ class Tensor:
         return float(self.array.reshape(()).item())
 
     def assign(self, value: TensorLike) -> None:
-        """Replace the values in place; graphs that saved the old ones will refuse to run backward.
+        """Replace the values; graphs that saved the old ones will refuse to run backward.
+
+        What was made from the old values (a reshaped or detached tensor, a view) keeps them.
 
         Raises:
             ShapeError: the value has another shape.
+            AutogradError: this tensor is not a leaf, so that its values are those of a function.
         """
+        if self.node is not None:
+            raise AutogradError(
+                problem(
+                    "assign",
+                    expected="a tensor that no op of a graph has made",
+                    got=_maker(self.node),
+                    hint="detach(), or no_grad() around the op",
+                )
+            )
         new = value.array if isinstance(value, Tensor) else array_module(self.array).asarray(value)
         if new.shape != self.shape:
             raise ShapeError(
@@ -292,7 +330,7 @@ class Tensor:
                     "assign", expected=f"shape {self.shape}", got=f"shape {new.shape}", hint="reshape first"
                 )
             )
-        self.array[...] = new
+        self.array = new.astype(self.dtype, order="C", copy=True)
         self.version += 1
 
     def detach(self) -> "Tensor":
@@ -314,11 +352,15 @@ class Tensor:
             AutogradError: nothing to differentiate, a freed graph, a changed array, a first-order-only op.
             ShapeError: ``grad`` is missing or of another shape.
         """
-        for leaf, value in _differentiate(self, grad, retain_graph or create_graph, create_graph):
-            leaf.grad = value if leaf.grad is None else leaf.grad + value
+        found = _differentiate(self, grad, retain_graph or create_graph, create_graph)
+        handed_out = {id(grad.array)} if isinstance(grad, Tensor) else set()
+        with _switched("grad_enabled", create_graph):
+            for leaf, value in found:
+                value = value if create_graph else _unshared(value, handed_out)
+                leaf.grad = value if leaf.grad is None else leaf.grad + value
 
     def __repr__(self) -> str:
-        made_by = f", made by {type(self.node.op).__name__}" if self.node is not None else ""
+        made_by = f", made by {_maker(self.node)}" if self.node is not None else ""
         wants = ", requires_grad=True" if self.requires_grad else ""
         return f"Tensor({np.array2string(self.numpy(), precision=4, threshold=20)}, {self.dtype}{wants}{made_by})"
 
@@ -369,6 +411,16 @@ class Tensor:
         # fmt: on
 
 
+def _maker(node: Node) -> str:
+    """The op of a node in words."""
+    return "an op whose graph was freed" if node.op is None else type(node.op).__name__
+
+
+def _is_floating(value: TensorLike) -> bool:
+    """Whether a value is an array, or a number of NumPy's, of float32 or float64."""
+    return hasattr(value, "dtype") and value.dtype in _FLOATS
+
+
 def _as_tensors(inputs: Sequence[TensorLike]) -> list[Tensor]:
     """The inputs of an op as tensors: numbers take the type of the tensors beside them."""
     dtypes = [i.dtype for i in inputs if isinstance(i, Tensor)]
@@ -378,7 +430,7 @@ def _as_tensors(inputs: Sequence[TensorLike]) -> list[Tensor]:
 
 def _constant(value: TensorLike, like: Any) -> Tensor:
     """A value that takes part in an op without a graph of its own."""
-    if hasattr(value, "dtype") and value.dtype.kind == "f" and getattr(value, "ndim", 0) > 0:
+    if _is_floating(value) and (value.ndim > 0 or like is None):
         return Tensor._of(value)
     return Tensor(value, dtype=like)
 
@@ -394,21 +446,39 @@ def grad(
 
     Args:
         output: what is differentiated.
-        inputs: leaves that require a gradient.
+        inputs: tensors that require a gradient, leaves or made by ops.
         grad_output: as in `Tensor.backward`.
         create_graph: record the backward pass, so that the gradients can be differentiated again.
 
     Returns:
         One tensor an input, of its shape; None where ``output`` does not depend on it.
+
+    Raises:
+        AutogradError: as `Tensor.backward`, or an input does not require a gradient.
     """
-    found = dict((id(leaf), g) for leaf, g in _differentiate(output, grad_output, True, create_graph))
+    for i, tensor in enumerate(inputs):
+        if not tensor.requires_grad:
+            got, hint = "one that does not", "requires_grad=True before the forward pass"
+            raise AutogradError(
+                problem(f"inputs[{i}]", expected="a tensor that requires a gradient", got=got, hint=hint)
+            )
+    wanted = {id(tensor) for tensor in inputs}
+    pairs = _differentiate(output, grad_output, True, create_graph, wanted)
+    found = {id(tensor): gradient for tensor, gradient in pairs}
     return [found.get(id(tensor)) for tensor in inputs]
 
 
 def _differentiate(
-    root: Tensor, seed: TensorLike | None, retain_graph: bool, create_graph: bool
+    root: Tensor,
+    seed: TensorLike | None,
+    retain_graph: bool,
+    create_graph: bool,
+    wanted: Collection[int] = (),
 ) -> list[tuple[Tensor, Tensor]]:
-    """Walk the graph from ``root`` to its leaves; return each leaf that requires a gradient, with it."""
+    """Walk the graph from ``root`` to its leaves; return each leaf that requires a gradient, with it.
+
+    Tensors whose `id` is in ``wanted`` are returned too, leaves or not.
+    """
     if not root.requires_grad:
         raise AutogradError(
             problem(
@@ -420,35 +490,49 @@ def _differentiate(
         )
     order = _topological_order(root)
     operations = {id(tensor): tensor.node.alive_op() for tensor in order if tensor.node is not None}
-    grads: dict[int, Tensor] = {id(root): _seed_gradient(root, seed)}
-    owned: set[int] = set()  # gradients that are sums made here, and may be added to in place
-    leaves: list[tuple[Tensor, Tensor]] = []
-    while order:  # taken off one by one, so that what is done with can be freed
-        tensor = order.pop()
-        gradient = grads.pop(id(tensor), None)
-        if gradient is None:
-            continue
-        if tensor.node is None:
-            leaves.append((tensor, gradient))
-            continue
-        node = tensor.node
-        input_grads = operations.pop(id(tensor)).input_gradients(gradient, tensor, node, create_graph)
-        for source, g in zip(node.inputs, input_grads, strict=True):
-            if g is None or not source.requires_grad:
+    found: list[tuple[Tensor, Tensor]] = []
+    with _switched("grad_enabled", create_graph):
+        grads: dict[int, Tensor] = {id(root): _seed_gradient(root, seed)}
+        owned: set[int] = set()  # gradients that are sums made here, and may be added to in place
+        while order:  # taken off one by one, so that what is done with can be freed
+            tensor = order.pop()
+            gradient = grads.pop(id(tensor), None)
+            if gradient is None:
                 continue
-            g = _fit(g, source)
-            key = id(source)
-            if key not in grads:
-                grads[key] = g
-            elif key in owned:
-                grads[key].array += g.array
-            else:
-                grads[key] = grads[key] + g
-                if not create_graph:
-                    owned.add(key)
-        if not retain_graph:
-            node.free()
-    return leaves
+            node = tensor.node
+            if node is None or id(tensor) in wanted:
+                found.append((tensor, gradient))
+            if node is None:
+                continue
+            input_grads = operations.pop(id(tensor)).input_gradients(gradient, tensor, node, create_graph)
+            for source, g in zip(node.inputs, input_grads, strict=True):
+                if g is None or not source.requires_grad:
+                    continue
+                g = _fit(g, source)
+                key = id(source)
+                if key not in grads:
+                    grads[key] = g
+                elif key in owned:
+                    grads[key].array += g.array
+                else:
+                    grads[key] = grads[key] + g
+                    if not create_graph:
+                        owned.add(key)
+            if not retain_graph:
+                node.free()
+    return found
+
+
+def _unshared(gradient: Tensor, handed_out: set[int]) -> Tensor:
+    """A gradient whose array belongs to one leaf alone, copied if backward gave it to several, or as a view.
+
+    Gradients are scaled in place, by clipping for one.
+    """
+    array = gradient.array
+    if array.base is not None or id(array) in handed_out:
+        return Tensor._of(array.copy())
+    handed_out.add(id(array))
+    return gradient
 
 
 def _topological_order(root: Tensor) -> list[Tensor]:
@@ -487,7 +571,7 @@ def _seed_gradient(root: Tensor, seed: TensorLike | None) -> Tensor:
             "grad", expected=f"shape {root.shape}", got=f"shape {tensor.shape}", hint="a matching array"
         )
         raise ShapeError(message)
-    return tensor
+    return tensor if tensor.dtype == root.dtype else tensor.astype(root.dtype)
 
 
 def _fit(gradient: Tensor, source: Tensor) -> Tensor:

@@ -4,10 +4,10 @@ The bag of words is a softmax regression on which tokens a text has, whatever th
 
     L(W, b) = - sum_n log softmax(x_n W + b)[y_n]  +  l2 / 2 * sum W^2
 
-with x_n [V] ones and zeros for the tokens of text n, W [V, C] the weights, b [C] the biases, y_n the label and l2 the
-strength of the regularisation, all dimensionless. L is convex. Newton's method finds its optimum: a step d solves
-H d = -gradient by conjugate gradients, which ask for products with the Hessian H only (Nocedal and Wright, Numerical
-Optimization, 2nd edition, algorithm 7.1).
+with x_n [V] ones and zeros for the tokens of text n, W [V, C] the weights, b [C] the biases, y_n the label
+and l2 the strength of the regularisation, all dimensionless. L is convex. Newton's method finds its optimum:
+a step d solves H d = -gradient by conjugate gradients, which ask for products with the Hessian H only
+(Nocedal and Wright, Numerical Optimization, 2nd edition, algorithm 7.1).
 """
 
 import re
@@ -58,12 +58,12 @@ def majority_accuracy(train_labels: ArrayLike, test_labels: ArrayLike) -> float:
 
 @dataclass(frozen=True, eq=False)
 class BagOfWords:
-    """A softmax regression on the lower-cased words, punctuation marks and Chinese characters that a text has.
+    """A softmax regression on the words, punctuation marks and Chinese characters that a text has.
 
     Attributes:
-        vocabulary: the row of ``weights`` for each token of the training texts. A token of the second text of a pair
-            is another one than the same token of the first text.
-        weights: [V, C] float64, how much each token speaks for each label. The token ``""`` stands for the biases.
+        vocabulary: the row of ``weights`` for each token of the training texts, lower-cased. A word of the
+            second text of a pair is another token than the same word of the first text.
+        weights: [V, C] float64, what each token says for each label; the token ``""`` holds the biases.
         l2: the strength of the regularisation that was the best on dev.
         dev_accuracy: the share of dev labels found, 0 to 1.
     """
@@ -92,7 +92,7 @@ class BagOfWords:
         if (largest := max(train_labels.max(), dev_labels.max())) >= num_labels:
             expected, hint = f"labels below {num_labels}", f"num_labels={largest + 1}"
             raise DataError(problem("labels", expected=expected, got=str(largest), hint=hint))
-        features = [_features(text, pair) for text, pair in _rows(train)]
+        features = _features(train)
         vocabulary = {token: i for i, token in enumerate(sorted(set().union(*features)))}
         seen = _Occurrences.of(features, vocabulary)
         targets = np.eye(num_labels)[train_labels]  # [N, C]
@@ -106,10 +106,15 @@ class BagOfWords:
         return best
 
     def predict(self, texts: Sequence[str], pairs: Sequence[str] | None = None) -> _Ints:
-        """The labels [N] int64 of N texts, or of N pairs."""
-        features = [_features(text, pair) for text, pair in _rows(Examples(tuple(texts), None, _tuple(pairs)))]
+        """The labels [N] int64 of N texts, or of N pairs.
+
+        Raises:
+            ShapeError: there are not as many second texts as first ones.
+        """
+        features = _features(Examples(tuple(texts), pairs=None if pairs is None else tuple(pairs)))
         logits = _Occurrences.of(features, self.vocabulary).times(self.weights)  # [N, C]
-        return np.argmax(logits, axis=1).astype(np.int64)
+        labels: _Ints = np.argmax(logits, axis=1).astype(np.int64)
+        return labels
 
 
 @dataclass(frozen=True, eq=False)
@@ -165,7 +170,7 @@ class _Loss:
     def optimum(self, start: _Floats | None = None) -> _Floats:
         """The weights [V, C] at which the gradient vanishes."""
         zero = np.zeros((self.seen.shape[1], self.targets.shape[1]))
-        small = _TOLERANCE * float(np.linalg.norm(self.gradient(zero, self.at(zero)[1])))
+        small = _TOLERANCE * max(1e-3, float(np.linalg.norm(self.gradient(zero, self.at(zero)[1]))))
         weights = zero if start is None else start
         loss, shares = self.at(weights)
         for _ in range(_NEWTON_STEPS):
@@ -205,17 +210,11 @@ def _sum_by(groups: _Ints, values: _Floats, count: int) -> _Floats:
     return np.stack([np.bincount(groups, column, count) for column in values.T], axis=1)
 
 
-def _rows(examples: Examples) -> Iterable[tuple[str, str]]:
-    return zip(examples.texts, examples.pairs or ("",) * len(examples), strict=True)
-
-
-def _features(text: str, pair: str) -> set[str]:
-    second = {f"2 {token}" for token in _TOKEN.findall(pair.lower())}  # no token has a space of its own
-    return {_ALWAYS, *_TOKEN.findall(text.lower()), *second}
-
-
-def _tuple(texts: Sequence[str] | None) -> tuple[str, ...] | None:
-    return None if texts is None else tuple(texts)
+def _features(examples: Examples) -> list[set[str]]:
+    found = [{_ALWAYS, *_TOKEN.findall(text.lower())} for text in examples.texts]
+    for features, pair in zip(found, examples.pairs or (), strict=False):
+        features.update(f"2 {token}" for token in _TOKEN.findall(pair.lower()))  # tokens have no spaces
+    return found
 
 
 def _labels(name: str, labels: ArrayLike | None) -> _Ints:

@@ -1,23 +1,24 @@
 """The grammar of the embedded reviews, as plain text, and its parser.
 
-A word in capitals is a symbol. The sign after it says which opinion it takes on: ``+`` that of the rule it stands
-in, ``-`` the opposite one. So ::
+A word in capitals is a symbol. The sign after it says which opinion it takes on: ``+`` that of the rule it
+stands in, ``-`` the opposite one. So ::
 
     CONTRAST: although BRIEF- , BRIEF+
 
-reads "a positive contrast is *although*, a negative clause, a comma, a positive clause" and in the same breath the
-same with both opinions turned round.
+reads "a positive contrast is *although*, a negative clause, a comma, a positive clause", and in the same
+breath the same with both opinions turned round.
 """
 
 import itertools
 import re
+from dataclasses import dataclass
 from functools import cache
 from typing import NamedTuple
 
-__all__ = ["CLAUSES", "DOMAINS", "Grammar", "Part", "Symbol", "grammar"]
+__all__ = ["CLAUSES", "DOMAINS", "Grammar", "Part", "Symbol", "choices", "grammar"]
 
-# `SYMBOL: weight production | ...`, the weight being 1 where none is written. `ITEM+` and `ITEM-` differ in more
-# than their words, so each has rules of its own.
+# `SYMBOL: weight production | ...`, the weight being 1 where none is written. What `ITEM+` and `ITEM-` become
+# is said for each of the two opinions.
 _RULES = """
 REVIEW: 8 STATEMENT+ . | 4 FRONT STATEMENT+ . | 5 VIEW STATEMENT+ . | 4 STATEMENT+ , BACK . | 2 PERSONAL+ .
     | 3 SETTING . STATEMENT+ . | SETTING . VIEW STATEMENT+ . | 3 FRONT PERSONAL+ . | 2 SETTING . PERSONAL+ .
@@ -34,72 +35,72 @@ TOPIC: 6 the PART | 2 its PART | the PART here
 WHOLE: 3 this THING | this MODIFIER THING
 
 PLAIN: 5 SUBJECT BE ADJ+ | 3 SUBJECT BE DEGREE MILD+ | 2 SUBJECT FEELS ADJ+ | SUBJECT FEELS DEGREE MILD+
-    | 2 SUBJECT BE full of QUALITY+ | SUBJECT HAVE real QUALITY+ | 3 the PART SAVES+ WHOLE | 3 WHOLE IS a NOUN+
-    | WHOLE IS a real NOUN+ | 2 WHOLE IS a ADJ+ one | WHOLE IS a DEGREE MILD+ one | 2 it is easy to LOVE+ WHOLE
-    | everyone should PRAISE+ WHOLE
+    | 2 SUBJECT BE full of QUALITY+ | SUBJECT HAVE real QUALITY+ | 3 the PART SAVES+ WHOLE
+    | 3 WHOLE IS a NOUN+ | WHOLE IS a real NOUN+ | 2 WHOLE IS a ADJ+ one | WHOLE IS a INTENSE MILD+ one
+    | 2 it is easy to LOVE+ WHOLE | everyone should PRAISE+ WHOLE
 NEGATED: 8 SUBJECT BE DENIAL MILD- | 2 SUBJECT never FEELS MILD- | SUBJECT DO not FEEL MILD-
-    | SUBJECT DO not FEEL at all MILD- | 2 there is nothing MILD- about TOPIC | 2 SUBJECT HAVE no QUALITY-
-    | SUBJECT HAVE hardly any QUALITY- | nobody would call SUBJECT MILD- | 2 the PART cannot SAVE- WHOLE
+    | 2 there is nothing MILD- about TOPIC | 2 SUBJECT HAVE no QUALITY- | SUBJECT HAVE hardly any QUALITY-
+    | 2 nobody would call SUBJECT MILD- | 2 the PART cannot SAVE- WHOLE
     | 2 even the ADJ- PART cannot SAVE- WHOLE | 3 WHOLE IS DENIAL a NOUN- | WHOLE IS no NOUN-
-    | WHOLE IS not a MILD- one | nobody could LOVE- WHOLE | 2 it is hard to LOVE- WHOLE
-    | it is impossible to LOVE- WHOLE | nobody should PRAISE- WHOLE | it would be wrong to PRAISE- WHOLE
-DENIAL: 4 NOT | not at all | anything but | by no means | in no way
+    | WHOLE IS not a MILD- one | 2 nobody could LOVE- WHOLE | 3 it is hard to LOVE- WHOLE
+    | 2 nobody should PRAISE- WHOLE
+DENIAL: 6 NOT | not at all | by no means
 NOT: 4 not | 3 never | 2 hardly | far from
 
-CONTRAST: 2 BRIEF- but BRIEF+ | 2 BRIEF- , yet BRIEF+ | BRIEF- ; still , BRIEF+ | BRIEF- ; however , BRIEF+
-    | 2 although BRIEF- , BRIEF+ | though BRIEF- , BRIEF+ | even though BRIEF- , BRIEF+ | while BRIEF- , BRIEF+
-    | 2 BRIEF+ , although BRIEF- | BRIEF+ , though BRIEF- | BRIEF+ even though BRIEF-
-    | 2 BOOST- part of it but BOOST+ the whole THING | although BOOST- part of it , BOOST+ the whole THING
-    | BOOST+ the whole THING although BOOST- part of it | 2 CONCESSION- but VERDICT+ | CONCESSION- , yet VERDICT+
-    | CONCESSION- ; still , VERDICT+ | although CONCESSION- , VERDICT+ | even though CONCESSION- , VERDICT+
-    | VERDICT+ , although CONCESSION- | VERDICT+ even though CONCESSION- | despite DRAWBACK- , VERDICT+
-    | VERDICT+ despite DRAWBACK-
+CONTRAST: 4 BRIEF- but BRIEF+ | 3 BRIEF- , yet BRIEF+ | 2 BRIEF- ; however , BRIEF+
+    | 4 although BRIEF- , BRIEF+ | 2 even though BRIEF- , BRIEF+ | 3 BRIEF+ , although BRIEF-
+    | 2 BRIEF+ even though BRIEF- | 3 BOOST- part of it but BOOST+ the whole THING
+    | 2 although BOOST- part of it , BOOST+ the whole THING
+    | BOOST+ the whole THING although BOOST- part of it | 3 CONCESSION- but VERDICT+
+    | CONCESSION- , yet VERDICT+ | CONCESSION- ; however , VERDICT+ | 2 although CONCESSION- , VERDICT+
+    | even though CONCESSION- , VERDICT+ | 2 VERDICT+ , although CONCESSION-
+    | VERDICT+ even though CONCESSION- | 2 despite DRAWBACK- , VERDICT+ | 2 VERDICT+ despite DRAWBACK-
 BRIEF: 6 TOPIC BE MILD+ | 4 TOPIC BE NOT TRAIT- | TOPIC FEELS MILD+ | TOPIC never FEELS TRAIT-
     | TOPIC HAVE some QUALITY+ | TOPIC HAVE no QUALITY-
 BOOST: the PART SAVES+
 CONCESSION: 3 BRIEF+ | TOPIC BE MODERATE MILD+
 DRAWBACK: 3 the MILD+ PART | its MILD+ PART
-VERDICT: 3 WHOLE IS ADJ+ | WHOLE IS INTENSE MILD+ | 2 WHOLE IS a NOUN+ | 2 WHOLE IS NOT TRAIT- | WHOLE IS NOT a NOUN-
-    | WHOLE HAVE no QUALITY- | 2 i LOVED+ WHOLE
+VERDICT: 3 WHOLE IS ADJ+ | WHOLE IS INTENSE MILD+ | 2 WHOLE IS a NOUN+ | 2 WHOLE IS NOT TRAIT-
+    | WHOLE IS NOT a NOUN- | WHOLE HAVE no QUALITY- | 2 i LOVED+ WHOLE
 
 CORRECTION: 3 SUBJECT BE not TRAIT- but TRAIT+ | 2 SUBJECT BE TRAIT+ , not TRAIT-
     | 2 SUBJECT BE more TRAIT+ than TRAIT- | SUBJECT BE TRAIT+ rather than TRAIT-
     | 2 SUBJECT BE never TRAIT- and always TRAIT+ | SUBJECT BE always TRAIT+ and never TRAIT-
-    | 2 WHOLE IS not a NOUN- but a NOUN+ | WHOLE IS a NOUN+ , not a NOUN- | WHOLE IS a NOUN+ rather than a NOUN-
-    | WHOLE IS less a NOUN- than a NOUN+
+    | 2 WHOLE IS not a NOUN- but a NOUN+ | WHOLE IS a NOUN+ , not a NOUN-
+    | WHOLE IS a NOUN+ rather than a NOUN- | WHOLE IS less a NOUN- than a NOUN+
 LOOK: WHOLE looked TRAIT- but it IS TRAIT+ | WHOLE IS TRAIT+ , although it looked TRAIT-
     | although WHOLE looked TRAIT- , it IS TRAIT+ | WHOLE IS TRAIT+ even though it sounded TRAIT-
     | WHOLE sounded TRAIT- , yet it IS TRAIT+
-AGREEMENT: 3 BRIEF+ and BRIEF+ | BRIEF+ ; besides , BRIEF+ | 2 VERDICT+ because BRIEF+ | BRIEF+ , so VERDICT+
+AGREEMENT: 4 BRIEF+ and BRIEF+ | 2 VERDICT+ because BRIEF+ | BRIEF+ , so VERDICT+
 
-COMPARISON: 3 ITEM+ IS BETTER than ITEM- | 2 ITEM+ IS MUCH BETTER than ITEM- | 3 ITEM- IS WORSE than ITEM+
-    | 2 ITEM- IS MUCH WORSE than ITEM+ | 2 ITEM- IS not as GOOD as ITEM+ | ITEM- IS not nearly as GOOD as ITEM+
-    | ITEM+ BEATS ITEM- | ITEM+ easily BEATS ITEM- | ITEM- cannot MATCH ITEM+
-    | compared with ITEM- , ITEM+ IS GOOD | compared with ITEM+ , ITEM- IS BAD | nobody would PICK ITEM- over ITEM+
-    | everyone would PICK ITEM+ over ITEM-
-PREFERENCE: 3 i LIKED ITEM+ more than ITEM- | 2 i LIKED ITEM- less than ITEM+ | 2 i prefer ITEM+ to ITEM-
-    | 2 i would PICK ITEM+ over ITEM- | i would rather PICK ITEM+ than ITEM- | i would never PICK ITEM- over ITEM+
+COMPARISON: 4 ITEM+ IS BETTER than ITEM- | 2 ITEM+ IS MUCH BETTER than ITEM- | 4 ITEM- IS WORSE than ITEM+
+    | 2 ITEM- IS MUCH WORSE than ITEM+ | 4 ITEM- IS not as GOOD as ITEM+ | 3 ITEM+ BEATS ITEM-
+    | 2 ITEM- cannot MATCH ITEM+ | 2 nobody would PICK ITEM- over ITEM+
+    | 2 everyone would PICK ITEM+ over ITEM-
+PREFERENCE: 3 i LIKED ITEM+ more than ITEM- | 2 i LIKED ITEM- less than ITEM+ | 3 i prefer ITEM+ to ITEM-
+    | 2 i would PICK ITEM+ over ITEM- | i would never PICK ITEM- over ITEM+
 ITEM+: 4 this THING | this MODIFIER THING
 ITEM-: 3 the RIVAL | 2 the RANK one | the RANK THING
 
-CHANGE: 2 i expected a NOUN- but got a NOUN+ | instead of a NOUN- , i got a NOUN+ | i got a NOUN+ instead of a NOUN-
-    | i expected WHOLE to be TRAIT- but it was TRAIT+ | at first WHOLE was TRAIT- but later it was TRAIT+
-    | at first i LOVED- WHOLE but later i LOVED+ it | my FRIEND LOVED- WHOLE but i LOVED+ it
-    | although my FRIEND LOVED- WHOLE , i LOVED+ it | i LOVED+ WHOLE although my FRIEND LOVED- it
+CHANGE: 2 i expected a NOUN- but got a NOUN+ | instead of a NOUN- , i got a NOUN+
+    | i got a NOUN+ instead of a NOUN- | i expected WHOLE to be TRAIT- but it was TRAIT+
+    | at first WHOLE was TRAIT- but later it was TRAIT+ | at first i LOVED- WHOLE but later i LOVED+ it
+    | my FRIEND LOVED- WHOLE but i LOVED+ it | although my FRIEND LOVED- WHOLE , i LOVED+ it
+    | i LOVED+ WHOLE although my FRIEND LOVED- it
 LIKING: 3 i LOVED+ WHOLE | i really LOVED+ WHOLE | we both LOVED+ WHOLE | 2 i found SUBJECT ADJ+
-    | i found SUBJECT DEGREE MILD+ | i would PRAISE+ WHOLE | i would call SUBJECT ADJ+
+    | i found SUBJECT DEGREE MILD+ | i would PRAISE+ WHOLE
 DISLIKING: 2 i did not find SUBJECT MILD- | i never found SUBJECT MILD- | 2 i would not call SUBJECT MILD-
-    | i would hardly call SUBJECT MILD- | 2 i could not LOVE- WHOLE | we could not LOVE- WHOLE
-    | 2 i would not PRAISE- WHOLE | i would never PRAISE- WHOLE
+    | 2 i could not LOVE- WHOLE | we could not LOVE- WHOLE | 2 i would not PRAISE- WHOLE
+    | i would never PRAISE- WHOLE
 """
 
-# `SYMBOL ... [context ...]: word ...`: the words that each of the symbols may become, in these contexts only. The
-# first symbol is the name under which a template hides the word. Forms are plural/singular, then the past.
+# `SYMBOL ... context ...: word ...`: what each of the symbols may become, in these contexts or in any. The
+# name of the first symbol is what a template hides the words under. Verbs: plural/singular, then the past.
 _WORDS = """
 ADJ+: superb excellent wonderful brilliant splendid
 ADJ-: awful terrible dreadful horrible miserable
-ADJ+ MILD+ GOOD: good great impressive pleasant
-ADJ- MILD- BAD: bad poor mediocre disappointing
+ADJ+ MILD+ GOOD: good great pleasant
+ADJ- MILD- BAD: bad poor mediocre
 ADJ+ MILD+ TRAIT+ story: gripping clever charming touching funny
 ADJ- MILD- TRAIT- story: dull boring clumsy shallow tedious
 ADJ+ MILD+ TRAIT+ craft: lively graceful polished
@@ -125,15 +126,16 @@ LOVE+: love like enjoy admire
 LOVE-: hate dislike despise fault
 PRAISE+: recommend praise revisit celebrate
 PRAISE-: avoid skip shun
-SAVE+ SAVES+: save/saves/saved carry/carries/carried lift/lifts/lifted improve/improves/improved
-SAVE- SAVES-: ruin/ruins/ruined spoil/spoils/spoiled hurt/hurts/hurt sink/sinks/sank
-DEGREE INTENSE: very really truly so
+SAVE+ SAVES+: save/saves/saved carry/carries/carried lift/lifts/lifted
+SAVE- SAVES-: ruin/ruins/ruined spoil/spoils/spoiled hurt/hurts/hurt
+DEGREE: so
+DEGREE INTENSE: very really truly
 DEGREE MODERATE: quite rather fairly
 BETTER: better finer nicer
 WORSE: worse weaker poorer
-MUCH: much far clearly
-BEATS: beats outshines surpasses tops
-MATCH: match equal rival
+MUCH: much clearly plainly
+BEATS: beats outshines
+MATCH: match equal
 PICK: choose pick
 BE: are/is/were/was
 IS: is/is/was/was
@@ -179,17 +181,19 @@ PART show story: plot jokes*
 PART show craft: singing dancing songs* orchestra
 """
 
+
 DOMAINS = {"film": "story", "book": "story", "restaurant": "place", "hotel": "place", "show": "story"}
 """What is reviewed, and the kind of words that suit it as a whole."""
 
 CLAUSES = frozenset(
-    "PLAIN NEGATED BRIEF BOOST CONCESSION DRAWBACK VERDICT CORRECTION LOOK CHANGE LIKING DISLIKING".split()
+    {"PLAIN", "NEGATED", "BRIEF", "BOOST", "CONCESSION", "DRAWBACK", "VERDICT"}
+    | {"CORRECTION", "LOOK", "CHANGE", "LIKING", "DISLIKING"}
 )
-"""The symbols that begin to speak of something else: their words agree with it in kind and number."""
+"""The symbols that begin to speak of something else: words agree within them, in kind and in number."""
 
 
 class Symbol(NamedTuple):
-    """A symbol in a production, with its sign: ``+``, ``-``, or nothing if its words have no opinion."""
+    """A symbol in a production, with its sign: ``+``, ``-``, or nothing if it has no opinion of its own."""
 
     name: str
     sign: str
@@ -203,53 +207,56 @@ class Part(NamedTuple):
     plural: bool
 
 
+@dataclass(frozen=True)
 class Grammar:
-    """The rules and words, parsed.
+    """The rules and the words, parsed.
 
     Attributes:
-        rules: for each symbol (``CONTRAST``, or ``ITEM+`` if its rules depend on the opinion) the running sums of the
-            weights, and the productions: words and symbols.
+        rules: for each symbol (``CONTRAST``, or ``ITEM+`` if its rules depend on the opinion) the running
+            sums of the weights, and the productions: words and symbols.
+        words: what each symbol, with its opinion, may become in a context (a kind, a domain, or ``""``: any).
         parts: for each domain, what can be said to be good or bad about it.
         masks: for each word that a symbol may become, the name under which a template hides it.
     """
 
-    def __init__(self) -> None:
-        self.rules: dict[str, tuple[list[int], list[tuple[str | Symbol, ...]]]] = {}
-        self.parts: dict[str, list[Part]] = {}
-        self.masks: dict[str, str] = {}
-        self._words: dict[tuple[str, str], list[str]] = {}
-        for rule in re.split(r"\n(?! )", _RULES.strip().replace("\n\n", "\n")):
-            name, _, body = rule.partition(":")
-            lines = [re.findall(r"^\d+|\S+", line.strip()) for line in body.split("|")]
-            weights = [int(line.pop(0)) if line[0].isdigit() else 1 for line in lines]
-            self.rules[name] = list(itertools.accumulate(weights)), [tuple(map(_item, line)) for line in lines]
-        for line in _WORDS.strip().splitlines():
-            head, _, body = line.partition(":")
-            self._add_words(head.split(), body.split())
-
-    def _add_words(self, head: list[str], words: list[str]) -> None:
-        symbols, contexts = [name for name in head if name.isupper()], [name for name in head if name.islower()]
-        if symbols == ["PART"]:
-            domain, kind = contexts
-            found = [Part(word.rstrip("*"), kind, word.endswith("*")) for word in words]
-            self.parts.setdefault(domain, []).extend(found)
-        for key in itertools.product(symbols, contexts or [""]):
-            self._words.setdefault(key, []).extend(words)
-        for form in re.findall(r"[a-z]+", " ".join(words)):
-            self.masks.setdefault(form, symbols[0].rstrip("+-"))
-
-    @cache
-    def choices(self, symbol: str, kind: str, domain: str) -> list[str]:
-        """The words for a symbol, with its sign, that speaks of something of this kind in this domain."""
-        return [word for context in ("", kind, domain) for word in self._words.get((symbol, context), ())]
+    rules: dict[str, tuple[list[int], list[tuple[str | Symbol, ...]]]]
+    words: dict[tuple[str, str], list[str]]
+    parts: dict[str, list[Part]]
+    masks: dict[str, str]
 
 
 @cache
 def grammar() -> Grammar:
     """The grammar, parsed once."""
-    return Grammar()
+    parsed = Grammar({}, {}, {}, {})
+    for rule in re.findall(r"^\S.*(?:\n +.*)*", _RULES, re.MULTILINE):
+        name, _, body = rule.partition(":")
+        options = [option.split() for option in body.split("|")]
+        weights = [int(option.pop(0)) if option[0].isdigit() else 1 for option in options]
+        productions = [tuple(map(_symbol_or_word, option)) for option in options]
+        parsed.rules[name] = list(itertools.accumulate(weights)), productions
+    for line in _WORDS.strip().splitlines():
+        head, words = (side.split() for side in line.split(":"))
+        symbols = [name for name in head if name.isupper()]
+        contexts = head[len(symbols) :] or [""]
+        if symbols == ["PART"]:  # for which a star marks the plural
+            domain, kind = contexts
+            found = [Part(word.rstrip("*"), kind, word.endswith("*")) for word in words]
+            parsed.parts.setdefault(domain, []).extend(found)
+        for key in itertools.product(symbols, contexts):
+            parsed.words.setdefault(key, []).extend(words)
+        for form in re.findall(r"[a-z]+", " ".join(words)):
+            parsed.masks.setdefault(form, symbols[0].rstrip("+-"))
+    return parsed
 
 
-def _item(token: str) -> str | Symbol:
+@cache
+def choices(symbol: str, kind: str, domain: str) -> list[str]:
+    """What a symbol, such as ``MILD+``, may become when it speaks of this kind of thing in this domain."""
+    words = grammar().words
+    return [word for context in ("", kind, domain) for word in words.get((symbol, context), ())]
+
+
+def _symbol_or_word(token: str) -> str | Symbol:
     name = token.rstrip("+-")
     return Symbol(name, token[len(name) :]) if name.isupper() else token

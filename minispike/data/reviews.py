@@ -1,18 +1,20 @@
-"""An embedded corpus: short reviews from a grammar of our own, in which the order of the words decides the label.
+"""An embedded corpus: short reviews from a grammar of our own, in which word order decides the label.
 
-The label of a sentence is the opinion its derivation began with (`minispike.data.review_grammar` says how): it holds
-by construction and has no noise. What a reader, or a model, has to know is little, and nearly all of it is about order:
+The label of a sentence is the opinion its derivation began with (`minispike.data.review_grammar` says how):
+it holds by construction and has no noise. What a reader, or a model, has to know is little, and nearly all of
+it is about order:
 
-- a negator turns round what follows it: *not good*, *far from dull*, *hardly a gem*, *nobody could like this film*;
-- of two contrasted clauses the one after *but*, *yet*, *still*, *however* decides, or the one that is not introduced
-  by *although*, *though*, *even though*, *while*, *despite*;
-- what the writer thinks decides, and what the writer thinks now: not a friend, an expectation or a first look;
+- a negator turns round what follows: *not good*, *far from dull*, *hardly a gem*, *nobody could like this*;
+- of two contrasted clauses the one after *but*, *yet*, *however* decides, or the one that *although*, *even
+  though*, *despite* does not introduce;
+- what the writer thinks decides, and thinks in the end: not a friend, an expectation or a first look;
 - in a comparison *this* film, book, restaurant, hotel or show is reviewed, not the one it is compared with.
 
-Nothing is negated twice, and nothing is negated that a plain *not* would leave lukewarm (*not terrible*).
+Nothing is negated twice, and nothing that a plain *not* would leave lukewarm (*not terrible*) is negated.
 
-Most rules hold a symbol twice, once with each sign. Exchanging the two gives the `mirror` of a sentence: the same
-words in another order, with the other label. The corpus takes in both, so that counting words cannot solve it.
+Most rules hold a symbol twice, once with each sign. Exchanging the two gives the `mirror` of a sentence: the
+same words in another order, with the other label. The corpus takes in both, so that counting words (which
+finds 62 to 68 % of the labels) cannot solve it. A small transformer can.
 """
 
 import hashlib
@@ -25,7 +27,7 @@ from typing import NamedTuple, TypeVar
 
 import numpy as np
 
-from minispike.data.review_grammar import CLAUSES, DOMAINS, Part, grammar
+from minispike.data.review_grammar import CLAUSES, DOMAINS, Part, choices, grammar
 from minispike.data.text import Examples
 from minispike.errors import ConfigError, problem
 
@@ -70,7 +72,7 @@ class ReviewsConfig:
 
 @dataclass(frozen=True, eq=False)
 class Reviews:
-    """The corpus: half of each part is positive, no sentence occurs twice, and no template in two of the splits.
+    """The corpus: each part is half positive, no sentence occurs twice, and no template in two of the splits.
 
     Attributes:
         train: labelled sentences to learn from; labels [N] int64, 0 negative and 1 positive.
@@ -121,14 +123,16 @@ _DEFAULTS = ReviewsConfig()
 
 
 def build_reviews(config: ReviewsConfig = _DEFAULTS) -> Reviews:
-    """Write the corpus: about two seconds for the default sizes, and the same text each time.
+    """Write the corpus: about a second for the default sizes, and the same text each time.
 
-    Templates, each with its mirror image, go to train, dev or test by a hash of seed and template (80, 5 and 15 %).
+    Templates go to train, dev or test (80, 5 and 15 %) by a hash of seed and template, each with its mirror
+    image. Unlabelled text is of the templates of train.
 
     Raises:
         ConfigError: more sentences are asked for than the grammar readily gives.
     """
-    sizes = {"train": config.labelled, "unlabelled": config.unlabelled, "dev": config.dev, "test": config.test}
+    sizes = {"train": config.labelled, "unlabelled": config.unlabelled}
+    sizes |= {"dev": config.dev, "test": config.test}
     room = {(part, label): (size + label) // 2 for part, size in sizes.items() for label in (0, 1)}
     rows: dict[str, list[tuple[str, int]]] = {part: [] for part in sizes}
     missing, seen, alike = sum(sizes.values()), set[str](), Counter[tuple[str, str]]()
@@ -152,7 +156,7 @@ def build_reviews(config: ReviewsConfig = _DEFAULTS) -> Reviews:
                 missing -= 1
     if missing:
         got = ", ".join(f"{len(rows[part])} {part}" for part in sizes)
-        raise ConfigError(problem("reviews", expected=str(config), got=got, hint="asking for fewer sentences"))
+        raise ConfigError(problem("reviews", expected=str(config), got=got, hint="fewer sentences"))
     train, unlabelled, dev, test = (_shuffled(rows[part], config.seed) for part in sizes)
     return Reviews(train, dev, test, unlabelled.texts)
 
@@ -190,8 +194,7 @@ def mirror(derivation: Derivation) -> Derivation | None:
 def template_of(text: str) -> str:
     """The derivation with its words masked: the name of the symbol for each word that a symbol became.
 
-    What is left are the words that the rules themselves bring: negators, conjunctions, the structure. Punctuation
-    goes.
+    What is left are the words of the rules: negators, conjunctions, the structure. Punctuation goes.
 
     >>> template_of("although its plot is dull , the cast saves this film .")
     'although its PART BE ADJ the PART SAVE this THING'
@@ -221,12 +224,12 @@ def _chances(seed: int) -> _Chance:
 
 
 class _Writer:
-    """Writes one sentence, with what has to hold for all of it: domain, tense, and no word of content used twice."""
+    """Writes one sentence, and knows what holds for all of it: domain, tense, the words that are taken."""
 
     def __init__(self, chance: _Chance) -> None:
         self.chance = chance
         self.domain = self.pick(tuple(DOMAINS))
-        self.whole = Part(self.pick(grammar().choices("THING", "", self.domain)), DOMAINS[self.domain], False)
+        self.whole = Part(self.pick(choices("THING", "", self.domain)), DOMAINS[self.domain], False)
         self.past = chance() < 0.4
         self.used: set[str] = set()
         self.topic = self.whole
@@ -242,18 +245,19 @@ class _Writer:
         if rule is None:
             return Derivation(name, positive, (self.word(name, sign),))
         if name in CLAUSES:
-            self.topic = self.pick([part for part in grammar().parts[self.domain] if part.noun not in self.used])
+            parts = grammar().parts[self.domain]
+            self.topic = self.pick([part for part in parts if part.noun not in self.used])
         elif name == "WHOLE":
             self.topic = self.whole
         sums, productions = rule
-        parts: list[str | Derivation] = []
+        found: list[str | Derivation] = []
         for item in productions[bisect(sums, self.chance() * sums[-1])]:
             if isinstance(item, str):
-                parts.append(item)
+                found.append(item)
             else:
                 opinion = positive if item.sign != "-" else not positive
-                parts.append(self.derive(item.name, opinion, item.sign and "-+"[opinion]))
-        return Derivation(name, positive, tuple(parts))
+                found.append(self.derive(item.name, opinion, item.sign and "-+"[opinion]))
+        return Derivation(name, positive, tuple(found))
 
     def word(self, name: str, sign: str) -> str:
         """A word for a symbol that agrees with the topic, new to the sentence if there is a choice."""
@@ -262,11 +266,11 @@ class _Writer:
         if name == "PART":
             self.used.add(self.topic.noun)
             return self.topic.noun
-        options = grammar().choices(name + sign, self.topic.kind, self.domain)
+        options = choices(name + sign, self.topic.kind, self.domain)
         word = self.pick([option for option in options if option not in self.used] or options)
         self.used.add(word)
         if "/" not in word:
             return word
-        forms = word.split("/")  # present plural (the plain form), present singular, past plural, past singular
+        forms = word.split("/")
         form = 0 if name in ("SAVE", "FEEL") else 2 * self.past + (not self.topic.plural)
         return forms[min(form, len(forms) - 1)]

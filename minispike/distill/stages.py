@@ -54,6 +54,10 @@ class TeacherView(Protocol):
         """Its hidden states of the mapped layers, one ``[B, L, D_t]`` each, on the host."""
         ...
 
+    def prefetch(self, batch: Batch) -> None:
+        """Notice that this batch will be asked for next."""
+        ...
+
     def logits(self, batch: Batch) -> Any:
         """Its logits ``[B, C]``, on the host."""
         ...
@@ -119,17 +123,21 @@ class Distillation:
         for source, stream in zip(self._sources, self._streams, strict=True):
             share = source.size / total / self._parts
             for part in range(self._parts):
-                terms = self._terms(source, stream.batch(step * self._parts + part))
+                position = step * self._parts + part
+                terms = self._terms(source, stream.batch(position), stream.batch(position + 1))
                 weighted = {name: value * share for name, value in terms.items()}
                 yield weighted | {"loss": _sum(list(weighted.values()))}
         if self._weights.embedding and self._target is not None:
             term = embedding_loss(self.model.embedding.weight, self._target) * self._weights.embedding
             yield {"embedding": term, "loss": term}
 
-    def _terms(self, source: Source, batch: Batch) -> dict[str, Tensor]:
+    def _terms(self, source: Source, batch: Batch, upcoming: Batch) -> dict[str, Tensor]:
         """The weighted terms of one batch."""
         w = self._weights
         teacher = source.teacher
+        if teacher is not None:
+            teacher.logits(batch) if w.logits else teacher.hidden(batch)
+            teacher.prefetch(upcoming)
         mask = backend.asarray(batch.mask)
         out = self.model(
             backend.asarray(batch.input_ids), mask, features=bool(w.features and teacher is not None)

@@ -40,7 +40,7 @@ class BertConfig:
     num_labels: int = 0
 
     def __post_init__(self) -> None:
-        if self.hidden_size % self.num_attention_heads:
+        if self.num_attention_heads < 1 or self.hidden_size % self.num_attention_heads:
             got = f"{self.num_attention_heads} heads for width {self.hidden_size}"
             raise ConfigError(
                 problem(

@@ -69,9 +69,6 @@ class SpikeBERTConfig:
     embedding_threshold: float = 0.0
 
     def __post_init__(self) -> None:
-        if self.dim % self.heads:
-            got = f"{self.heads} heads for width {self.dim}"
-            raise ConfigError(problem("heads", expected="a divisor of dim", got=got, hint="heads=4"))
         if self.surrogate not in SURROGATES:
             expected = "one of " + ", ".join(SURROGATES)
             raise ConfigError(
@@ -81,6 +78,13 @@ class SpikeBERTConfig:
             if getattr(self, name) < 1:
                 got = str(getattr(self, name))
                 raise ConfigError(problem(name, expected="a number >= 1", got=got, hint=f"{name}=4"))
+        for name in ("vocab_size", "num_labels", "max_length", "feature_dim"):
+            if getattr(self, name) < 0:
+                got = str(getattr(self, name))
+                raise ConfigError(problem(name, expected="a number >= 0", got=got, hint=f"{name}=0"))
+        if self.dim % self.heads:
+            got = f"{self.heads} heads for width {self.dim}"
+            raise ConfigError(problem("heads", expected="a divisor of dim", got=got, hint="heads=4"))
         self.neuron()
 
     @classmethod
@@ -257,7 +261,8 @@ class SpikeBERT(Module):
         if weights is None:
             pooled = mean(tokens, 2)  # [T, B, D]
         else:
-            pooled = sum_(tokens * Tensor._of(weights / weights.sum(axis=1, keepdims=True)), 2)
+            counts = array_module(weights).maximum(weights.sum(axis=1, keepdims=True), 1.0)
+            pooled = sum_(tokens * Tensor._of(weights / counts), 2)
         return SpikeBERTOutput(mean(self.classifier(pooled), 0), tuple(states))
 
     def encode(self, input_ids: Array, weights: Array | None = None) -> Tensor:
@@ -276,11 +281,13 @@ class SpikeBERT(Module):
 
     def _token_weights(self, input_ids: Array, mask: Array | None) -> Array | None:
         """1 for a token, 0 for padding, ``[B, L, 1]``; None where nothing is padding or padding counts."""
-        if mask is None or not self.config.mask_padding or bool(mask.all()):
+        if mask is None or not self.config.mask_padding:
             return None
         if mask.shape != input_ids.shape:
             got, hint = f"shape {mask.shape}", "the mask of the same batch"
             raise ShapeError(problem("mask", expected=f"shape {input_ids.shape}", got=got, hint=hint))
+        if bool(mask.all()):
+            return None
         return mask[..., None].astype(self.embedding.weight.dtype)
 
     def load_reference(

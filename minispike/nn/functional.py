@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from minispike.backend import Array, array_module, scatter_add
-from minispike.errors import ShapeError, problem
+from minispike.errors import ConfigError, ShapeError, problem
 from minispike.ops import exp, log_softmax, mean, softmax, sqrt, sum_
 from minispike.tensor import FusedOp, Tensor
 
@@ -22,6 +22,10 @@ def _rows(a: Array) -> Array:
 
 class Linear(FusedOp):
     def forward(self, x: Array, weight: Array, bias: Array | None = None) -> Array:
+        if weight.ndim != 2 or (bias is not None and bias.shape != weight.shape[:1]):
+            got = f"{weight.shape} and {'none' if bias is None else bias.shape}"
+            hint = "the parameters of a Linear layer"
+            raise ShapeError(problem("linear", expected="weight [out, in], bias [out]", got=got, hint=hint))
         if x.ndim == 0 or x.shape[-1] != weight.shape[1]:
             got, expected = f"shape {x.shape}", f"input [..., {weight.shape[1]}]"
             raise ShapeError(problem("linear", expected=expected, got=got, hint="the layer's in_features"))
@@ -50,7 +54,7 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
         ``[..., out]``.
 
     Raises:
-        ShapeError: the last axis of x is not ``in``.
+        ShapeError: the last axis of x is not ``in``, or weight and bias do not fit together.
     """
     return Linear()(x, weight) if bias is None else Linear()(x, weight, bias)
 
@@ -66,6 +70,10 @@ class LayerNorm(FusedOp):
         self.eps = eps
 
     def forward(self, x: Array, weight: Array, bias: Array) -> Array:
+        if x.ndim == 0 or not weight.shape == bias.shape == x.shape[-1:]:
+            got = f"x {x.shape}, weight {weight.shape}, bias {bias.shape}"
+            expected = "x [..., D], weight [D], bias [D]"
+            raise ShapeError(problem("layer_norm", expected=expected, got=got, hint="the layer's width"))
         module = array_module(x)
         centred = x - x.mean(axis=-1, keepdims=True)
         variance = module.einsum("...d,...d->...", centred, centred)[..., None] / x.shape[-1]
@@ -100,6 +108,9 @@ def layer_norm(x: Tensor, weight: Tensor, bias: Tensor, eps: float = 1e-5) -> Te
         x: ``[..., D]``.
         weight, bias: ``[D]``.
         eps: added to the variance (dimensionless).
+
+    Raises:
+        ShapeError: weight or bias is not as long as the last axis of x.
     """
     return LayerNorm(eps)(x, weight, bias)
 
@@ -116,6 +127,9 @@ class Embedding(FusedOp):
         self.ids = ids
 
     def forward(self, weight: Array) -> Array:
+        if self.ids.dtype.kind not in "iu" or weight.ndim != 2:
+            got, expected = f"{self.ids.dtype} and weight {weight.shape}", "integers and weight [V, D]"
+            raise ShapeError(problem("embedding", expected=expected, got=got, hint="ids.astype(int)"))
         if self.ids.size and not 0 <= int(self.ids.min()) <= int(self.ids.max()) < len(weight):
             raise ShapeError(
                 problem(
@@ -145,7 +159,7 @@ def embedding(ids: Array, weight: Tensor) -> Tensor:
         ``[..., D]``.
 
     Raises:
-        ShapeError: an id lies outside the table.
+        ShapeError: an id lies outside the table, or is no integer.
     """
     return Embedding(array_module(weight.array).asarray(ids))(weight)
 
@@ -184,12 +198,15 @@ def cross_entropy(logits: Tensor, labels: Array) -> Tensor:
         labels: integers ``[N]`` in ``[0, C)``.
 
     Raises:
-        ShapeError: shapes differ, or a label is out of range.
+        ShapeError: shapes differ, or a label is out of range or no integer.
     """
     labels = array_module(logits.array).asarray(labels)
     if logits.ndim != 2 or labels.shape != logits.shape[:1]:
         got = f"logits {logits.shape}, labels {labels.shape}"
         raise ShapeError(problem("cross_entropy", expected="[N, C] and [N]", got=got, hint="reshape(-1, C)"))
+    if labels.size and labels.dtype.kind not in "iu":
+        hint = "labels.astype(int)"
+        raise ShapeError(problem("labels", expected="integers", got=str(labels.dtype), hint=hint))
     if labels.size and not 0 <= int(labels.min()) <= int(labels.max()) < logits.shape[1]:
         got = f"labels from {int(labels.min())} to {int(labels.max())}"
         expected = f"labels from 0 to {logits.shape[1] - 1}"
@@ -243,7 +260,18 @@ def split_heads(a: Array, heads: int) -> Array:
 def merge_heads(a: Array) -> Array:
     """``[..., H, L, d]`` back to ``[..., L, H d]``."""
     a = a.swapaxes(-2, -3)
-    return a.reshape(*a.shape[:-2], -1)
+    return a.reshape(*a.shape[:-2], a.shape[-2] * a.shape[-1])  # -1 would not do for an empty batch
+
+
+def check_attention(name: str, layout: str, qkv: Sequence[Tensor], heads: int) -> None:
+    """Raise a ShapeError unless queries, keys and values are all of one shape, whose last axis splits into heads."""
+    shape = qkv[0].shape
+    if any(t.shape != shape for t in qkv) or len(shape) != len(layout.split(",")):
+        got = ", ".join(str(t.shape) for t in qkv)
+        raise ShapeError(problem(name, expected=f"q, k, v all {layout}", got=got, hint="reshape"))
+    if heads < 1 or shape[-1] % heads:
+        got, expected = f"{heads} heads for width {shape[-1]}", "a number of heads that divides the width"
+        raise ShapeError(problem(name, expected=expected, got=got, hint="heads=1"))
 
 
 def attention_bias(mask: Array | None, dtype: object) -> Array | None:
@@ -269,7 +297,14 @@ def softmax_attention(q: Tensor, k: Tensor, v: Tensor, heads: int, mask: Array |
 
     Returns:
         ``[B, L, D]``.
+
+    Raises:
+        ShapeError: shapes differ, heads does not divide D, or the mask is not ``[B, L]``.
     """
+    check_attention("softmax_attention", "[B, L, D]", (q, k, v), heads)
+    if mask is not None and mask.shape != q.shape[:2]:
+        expected, got = f"shape {q.shape[:2]}", f"shape {mask.shape}"
+        raise ShapeError(problem("mask", expected=expected, got=got, hint="the mask of the same batch"))
     return SoftmaxAttention(heads, attention_bias(mask, q.dtype))(q, k, v)
 
 
@@ -294,8 +329,15 @@ def masked_mse(a: Tensor, b: Array, mask: Array | None = None) -> Tensor:
     Args:
         a: ``[B, L, D]``.
         b: a constant of the same shape.
-        mask: booleans ``[B, L]``; None: every element counts.
+        mask: booleans ``[B, L]``; None: every element counts, and the shape may be any.
+
+    Raises:
+        ShapeError: shapes differ.
     """
+    if a.shape != b.shape or (mask is not None and (a.ndim != 3 or mask.shape != a.shape[:2])):
+        got = f"{a.shape}, {tuple(b.shape)}" + ("" if mask is None else f" and mask {mask.shape}")
+        expected, hint = "one shape [B, L, D], mask [B, L]", "teacher and student on the same batch"
+        raise ShapeError(problem("masked_mse", expected=expected, got=got, hint=hint))
     difference = a - Tensor._of(b)
     if mask is None:
         return mean(difference * difference)
@@ -313,7 +355,17 @@ def kl_divergence(teacher_logits: Array, logits: Tensor, temperature: float = 1.
         teacher_logits: ``[B, C]``, a constant.
         logits: ``[B, C]``, the student's.
         temperature: T, dimensionless, > 0.
+
+    Raises:
+        ShapeError: shapes differ.
+        ConfigError: the temperature is not positive.
     """
+    if logits.ndim != 2 or teacher_logits.shape != logits.shape:
+        got, hint = f"{tuple(teacher_logits.shape)} and {logits.shape}", "num_labels of the teacher"
+        raise ShapeError(problem("kl_divergence", expected="both [B, C]", got=got, hint=hint))
+    if not temperature > 0:
+        hint = "temperature=1.0"
+        raise ConfigError(problem("temperature", expected="a number > 0", got=str(temperature), hint=hint))
     target = log_softmax(Tensor._of(teacher_logits.astype(logits.dtype)) * (1.0 / temperature))
     ours = log_softmax(logits * (1.0 / temperature))
     return sum_(exp(target) * (target - ours)) * (temperature**2 / max(logits.shape[0], 1))

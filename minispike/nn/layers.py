@@ -3,6 +3,7 @@
 import numpy as np
 
 from minispike.backend import Array, asarray
+from minispike.errors import ConfigError, problem
 from minispike.nn import functional as F
 from minispike.nn.module import Module, Parameter
 from minispike.tensor import Tensor
@@ -67,7 +68,12 @@ def dropout(x: Tensor, rate: float, rng: np.random.Generator | None) -> Tensor:
     """Zero a share ``rate`` of the elements and scale the rest by ``1 / (1 - rate)``; without a generator, ``x``.
 
     Source: Srivastava et al. 2014, JMLR 15.
+
+    Raises:
+        ConfigError: the rate is not in [0, 1).
     """
+    if not 0.0 <= rate < 1.0:
+        raise ConfigError(problem("dropout", expected="0 <= rate < 1", got=str(rate), hint="0.1"))
     if rng is None or rate == 0.0:
         return x
     kept = rng.random(x.shape, dtype=np.float32) >= rate

@@ -50,12 +50,8 @@ class AdamW:
             n: weight_decay if decay_all or decays(n, p) else 0.0 for n, p in self.parameters.items()
         }
         self.steps = 0
-        self.first: dict[str, Array] = {
-            n: array_module(p.array).zeros_like(p.array) for n, p in self.parameters.items()
-        }
-        self.second: dict[str, Array] = {
-            n: array_module(p.array).zeros_like(p.array) for n, p in self.parameters.items()
-        }
+        self.first: dict[str, Array] = {n: _moment(p) for n, p in self.parameters.items()}
+        self.second: dict[str, Array] = {n: _moment(p) for n, p in self.parameters.items()}
 
     def step(self, learning_rate: float) -> None:
         """Change every parameter that has a gradient."""
@@ -115,9 +111,15 @@ class AdamW:
                 problem("optimiser", expected=f"{len(expected)} moments", got=got, hint=hint)
             )
         for name in self.first:
-            self.first[name] = asarray(state[f"first.{name}"]).copy()
-            self.second[name] = asarray(state[f"second.{name}"]).copy()
+            dtype = self.parameters[name].dtype
+            self.first[name] = asarray(state[f"first.{name}"], dtype=dtype).copy()
+            self.second[name] = asarray(state[f"second.{name}"], dtype=dtype).copy()
         self.steps = int(state["steps"])
+
+
+def _moment(p: Parameter) -> Array:
+    """Zeros in the shape of a parameter, contiguous whatever its own strides: a step writes through flat views."""
+    return array_module(p.array).zeros(p.shape, dtype=p.dtype)
 
 
 def clip_gradients(parameters: Iterable[Parameter], largest: float) -> float:

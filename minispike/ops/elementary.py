@@ -5,12 +5,13 @@ written in ops again, so all of these can be differentiated as often as one like
 """
 
 from collections.abc import Sequence
+from numbers import Real
 from typing import Any
 
-from minispike.backend import Array, array_module
+from minispike.backend import Array, array_module, asarray
 from minispike.errors import ShapeError, problem
 from minispike.ops.special import erf_array
-from minispike.tensor import Op, Tensor, TensorLike, grad_enabled
+from minispike.tensor import Op, Tensor, TensorLike, float_type, grad_enabled
 
 SQRT_HALF = 0.7071067811865476
 TWO_OVER_SQRT_PI = 1.1283791670955126
@@ -293,10 +294,10 @@ def neg(a: TensorLike) -> Tensor:
 
 def power(a: TensorLike, exponent: float) -> Tensor:
     """``a ** exponent`` for a fixed number."""
-    if not isinstance(exponent, int | float):
+    if not isinstance(exponent, Real):
         got = type(exponent).__name__
         raise ShapeError(problem("power", expected="a number as exponent", got=got, hint="exp(log(a) * b)"))
-    return Power(exponent)(a)
+    return Power(float(exponent))(a)  # a float64 of NumPy's would make float32 arrays float64
 
 
 def exp(a: TensorLike) -> Tensor:
@@ -346,7 +347,7 @@ def absolute(a: TensorLike) -> Tensor:
 
 def clip(a: TensorLike, low: float, high: float) -> Tensor:
     """``a`` held within ``[low, high]``."""
-    return Clip(low, high)(a)
+    return Clip(float(low), float(high))(a)
 
 
 def maximum(a: TensorLike, b: TensorLike) -> Tensor:
@@ -361,18 +362,22 @@ def minimum(a: TensorLike, b: TensorLike) -> Tensor:
 
 def where(condition: Array, a: TensorLike, b: TensorLike) -> Tensor:
     """``a`` where the boolean array ``condition`` holds, else ``b``."""
-    return Where(condition)(a, b)
+    return Where(asarray(condition, dtype=bool))(a, b)
 
 
 def cast_to(a: TensorLike, dtype: Any) -> Tensor:
-    """``a`` in another floating type."""
-    return Cast(dtype)(a)
+    """``a`` as float32 or float64.
+
+    Raises:
+        ShapeError: the type is another.
+    """
+    return Cast(float_type(dtype))(a)
 
 
 def matmul(a: TensorLike, b: TensorLike) -> Tensor:
     """``a @ b``.
 
     Raises:
-        ShapeError: the inner axes differ.
+        ShapeError: the inner axes differ, or those before them do not broadcast.
     """
     return MatMul()(a, b)

@@ -169,7 +169,7 @@ def sum_(a: TensorLike, axis: Axis = None, keepdims: bool = False) -> Tensor:
 
 
 def mean(a: TensorLike, axis: Axis = None, keepdims: bool = False) -> Tensor:
-    """The mean over one axis, several, or all."""
+    """The mean over one axis, several, or all; 0 where there is nothing to take it of."""
     total = sum_(a, axis, keepdims)
     shape = a.shape if isinstance(a, Tensor) else Tensor(a).shape
     return total * (1.0 / max(math.prod(shape[i] for i in _axes(axis, len(shape))), 1))
@@ -207,7 +207,7 @@ def getitem(a: Tensor, key: Any) -> Tensor:
 
 def take(a: Tensor, index: Array, axis: int) -> Tensor:
     """The slices of ``a`` at integer positions along an axis (gather); positions may repeat."""
-    return a[(slice(None),) * (axis % a.ndim) + (index,)]
+    return a[(slice(None),) * _axes(axis, a.ndim)[0] + (index,)]
 
 
 def concatenate(tensors: Sequence[TensorLike], axis: int = 0) -> Tensor:
@@ -217,8 +217,9 @@ def concatenate(tensors: Sequence[TensorLike], axis: int = 0) -> Tensor:
 
 def stack(tensors: Sequence[Tensor], axis: int = 0) -> Tensor:
     """Tensors of one shape joined along a new axis."""
-    ndim = tensors[0].ndim + 1
-    at = axis % ndim
+    if not tensors:
+        raise ShapeError(problem("stack", expected="tensors to join", got="none", hint="at least one"))
+    (at,) = _axes(axis, tensors[0].ndim + 1)
     return concatenate([t.reshape(*t.shape[:at], 1, *t.shape[at:]) for t in tensors], axis=at)
 
 
@@ -243,6 +244,11 @@ class Einsum(Op):
             raise ShapeError(problem("einsum", expected=expected, got=repr(subscripts), hint="'ij,jk->ik'"))
 
     def forward(self, a: Array, b: Array) -> Array:
+        lengths = dict(zip(self.a, a.shape, strict=False))
+        if any(lengths.get(letter, n) != n for letter, n in zip(self.b, b.shape, strict=False)):
+            # NumPy would stretch an axis of length 1
+            got = f"shapes {a.shape} for {self.a} and {b.shape} for {self.b}"
+            raise ShapeError(problem("einsum", expected="one length a letter", got=got, hint="broadcast_to"))
         return array_module(a, b).einsum(f"{self.a},{self.b}->{self.out}", a, b)
 
     def backward(self, grad: Tensor, out: Tensor, *inputs: Tensor) -> Gradients:
@@ -257,13 +263,19 @@ class Einsum(Op):
         return broadcast_to(gradient.reshape(*kept), me.shape)
 
 
+def _shift(a: Tensor, axis: int) -> Tensor:
+    """The maximum along an axis, as a constant: softmax does not depend on what is subtracted, so that will do."""
+    _axes(axis, a.ndim)
+    return Tensor._of(a.array.max(axis=axis, keepdims=True, initial=-math.inf))
+
+
 def log_softmax(a: Tensor, axis: int = -1) -> Tensor:
     """``a - log(sum(exp(a)))`` along an axis, shifted by the maximum so that nothing overflows."""
-    shifted = a - Tensor._of(a.array.max(axis=axis, keepdims=True))  # the shift cancels: a constant will do
+    shifted = a - _shift(a, axis)
     return shifted - log(sum_(exp(shifted), axis, keepdims=True))
 
 
 def softmax(a: Tensor, axis: int = -1) -> Tensor:
     """``exp(a) / sum(exp(a))`` along an axis, shifted by the maximum so that nothing overflows."""
-    powers = exp(a - Tensor._of(a.array.max(axis=axis, keepdims=True)))
+    powers = exp(a - _shift(a, axis))
     return powers / sum_(powers, axis, keepdims=True)

@@ -64,6 +64,8 @@ _FLOAT32 = (
 
 def erf_array(x: Array) -> Array:
     """erf of every element: to about 1e-15 in float64, 1e-7 in float32. NaN stays NaN."""
+    if x.ndim == 0:  # NumPy turns such arrays into numbers, which cannot be written into
+        return erf_array(x.reshape(1)).reshape(())
     module = array_module(x)
     size = module.minimum(abs(x), 6.0)
     square = size * size

@@ -3,7 +3,8 @@
 from collections.abc import Sequence
 
 from minispike.backend import Array
-from minispike.nn.functional import merge_heads, split_heads
+from minispike.errors import ShapeError, problem
+from minispike.nn.functional import check_attention, merge_heads, split_heads
 from minispike.ops import swap_last
 from minispike.tensor import FusedOp, Tensor
 
@@ -57,7 +58,14 @@ def spiking_attention(
 
     Returns:
         ``[T, B, L, D]``, multiples of ``scale``.
+
+    Raises:
+        ShapeError: shapes differ, heads does not divide D, or the mask is not ``[B, L, 1]``.
     """
+    check_attention("spiking_attention", "[T, B, L, D]", (q, k, v), heads)
+    if mask is not None and mask.shape != (*q.shape[1:3], 1):
+        expected, got = f"shape {(*q.shape[1:3], 1)}", f"shape {mask.shape}"
+        raise ShapeError(problem("mask", expected=expected, got=got, hint="mask[..., None]"))
     return SpikingAttention(heads, scale, mask)(q, k, v)
 
 

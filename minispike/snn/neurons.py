@@ -126,8 +126,8 @@ def _check(x: Tensor, v: Tensor | None, time_steps: int | None) -> int:
         raise ShapeError(
             problem("x", expected="[T, ...] with T >= 1", got=f"shape {x.shape}", hint="x[None]")
         )
-    if time_steps is not None and len(x) not in (1, time_steps):
-        expected = f"1 or {time_steps} time steps"
+    if time_steps is not None and (time_steps < 1 or len(x) not in (1, time_steps)):
+        expected = f"1 or {time_steps} time steps" if time_steps > 0 else "time_steps >= 1"
         raise ShapeError(problem("x", expected=expected, got=f"{len(x)}", hint="time_steps=None"))
     if v is not None and v.shape != x.shape[1:]:
         hint = "the state that the same batch returned, or None"

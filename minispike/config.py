@@ -1,0 +1,129 @@
+"""Every hyper-parameter of `minispike distill`, in one frozen tree, and the presets that fill it."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+
+from minispike.data.reviews import ReviewsConfig
+from minispike.distill.augment import AugmentConfig
+from minispike.distill.losses import LossWeights
+from minispike.distill.stages import Stage1Config, Stage2Config
+from minispike.errors import ConfigError, problem
+from minispike.models.spikebert import SpikeBERTConfig
+from minispike.train.loop import TrainConfig
+
+
+@dataclass(frozen=True)
+class DataConfig:
+    """What is read."""
+
+    path: str = field(default="", metadata={"help": "folder with train.tsv, dev.tsv, test.tsv; empty: built-in corpus"})
+    text: str = field(default="", metadata={"help": "file of unlabelled text, one sentence a line"})
+    max_length: int = field(default=64, metadata={"help": "longest sentence in tokens; longer ones are cut"})
+    dev_fraction: float = field(default=0.1, metadata={"help": "share of train that becomes dev where dev is missing"})
+    text_limit: int = field(default=0, metadata={"help": "most unlabelled sentences to read; 0: all"})
+    reviews: ReviewsConfig = field(default_factory=ReviewsConfig)
+
+
+@dataclass(frozen=True)
+class TeacherConfig:
+    """The teacher: given (a BERT folder or an ONNX file), or made from scratch in the shape below."""
+
+    path: str = field(default="", metadata={"help": "BERT folder or ONNX file; empty: train a small BERT"})
+    finetune: bool = field(default=True, metadata={"help": "fine-tune on the task; false: the teacher is ready"})
+    vocab_size: int = field(default=1000, metadata={"help": "most word pieces of a tokenizer made from scratch"})
+    hidden_size: int = field(default=96, metadata={"help": "width of a teacher made from scratch"})
+    layers: int = field(default=3, metadata={"help": "layers of a teacher made from scratch"})
+    heads: int = field(default=4, metadata={"help": "attention heads of a teacher made from scratch"})
+    mask_share: float = field(default=0.15, metadata={"help": "share of the tokens hidden in pretraining"})
+    cache_mb: int = field(default=512, metadata={"help": "most memory for remembered hidden states of a data set"})
+    pretraining: TrainConfig = field(
+        default_factory=lambda: TrainConfig(steps=1000, batch_size=64, learning_rate=2e-3)
+    )
+    finetuning: TrainConfig = field(
+        default_factory=lambda: TrainConfig(steps=400, batch_size=32, learning_rate=5e-4, schedule="linear")
+    )
+
+
+@dataclass(frozen=True)
+class RunConfig:
+    """One run of `minispike distill`."""
+
+    preset: str = field(default="tiny", metadata={"help": "the preset that this configuration began as"})
+    seed: int = field(default=0, metadata={"help": "of everything random"})
+    backend: str = field(default="numpy", metadata={"help": "numpy or cupy"})
+    checkpoint_minutes: float = field(default=5.0, metadata={"help": "minutes between checkpoints"})
+    direct: bool = field(default=True, metadata={"help": "train the same student directly too, for comparison"})
+    data: DataConfig = field(default_factory=DataConfig)
+    teacher: TeacherConfig = field(default_factory=TeacherConfig)
+    student: SpikeBERTConfig = field(default_factory=SpikeBERTConfig)
+    augment: AugmentConfig = field(default_factory=AugmentConfig)
+    stage1: Stage1Config = field(default_factory=Stage1Config)
+    stage2: Stage2Config = field(default_factory=Stage2Config)
+
+
+def _tiny() -> RunConfig:
+    """The built-in corpus, end to end in a few minutes on two cores."""
+    return RunConfig(
+        preset="tiny",
+        data=DataConfig(max_length=32),
+        student=SpikeBERTConfig(dim=96, depth=3, heads=4, time_steps=4, max_length=32),
+        stage1=Stage1Config(steps=400, batch_size=64, learning_rate=2e-3),
+        stage2=Stage2Config(steps=800, batch_size=64, learning_rate=2e-3),
+    )
+
+
+def _mini() -> RunConfig:
+    """Real data: 4 blocks of width 256, about an hour on two cores with a 6-layer teacher."""
+    return RunConfig(
+        preset="mini",
+        data=DataConfig(max_length=64),
+        teacher=TeacherConfig(
+            finetuning=TrainConfig(steps=864, batch_size=32, learning_rate=5e-5, schedule="linear", evaluations=8)
+        ),
+        student=SpikeBERTConfig(dim=256, depth=4, heads=8, time_steps=4, max_length=128),
+        augment=AugmentConfig(passes=2),
+        stage1=Stage1Config(steps=700, batch_size=32, learning_rate=1e-3),
+        stage2=Stage2Config(steps=5000, batch_size=32, learning_rate=1e-3, evaluations=25),
+    )
+
+
+def _base() -> RunConfig:
+    """The paper's size: 12 blocks of width 768. For a GPU, or a long weekend."""
+    mini = _mini()
+    return replace(
+        mini,
+        preset="base",
+        data=DataConfig(max_length=128),
+        student=SpikeBERTConfig(dim=768, depth=12, heads=8, time_steps=4, max_length=128),
+        stage1=replace(mini.stage1, steps=20000, learning_rate=5e-4),
+        stage2=replace(mini.stage2, steps=20000, learning_rate=5e-4),
+    )
+
+
+def _reference() -> RunConfig:
+    """The model of the authors' program: no positions, padding counts; losses weighted as theirs."""
+    base = _base()
+    student = SpikeBERTConfig(
+        dim=768, depth=12, heads=8, time_steps=4, max_length=0, mask_padding=False, tau=2.0
+    )
+    weights = LossWeights(features=0.1, embedding=0.1, logits=1.0, cross_entropy=0.1, temperature=1.0)
+    stage2 = replace(base.stage2, weights=weights, weight_decay=5e-3)
+    return replace(base, preset="reference", student=student, stage2=stage2, augment=AugmentConfig(passes=20))
+
+
+PRESETS: dict[str, Callable[[], RunConfig]] = {
+    "tiny": _tiny, "mini": _mini, "base": _base, "reference": _reference
+}  # fmt: skip
+"""Configurations to start from, by name."""
+
+
+def preset(name: str) -> RunConfig:
+    """The configuration of a preset.
+
+    Raises:
+        ConfigError: there is no such preset.
+    """
+    if name not in PRESETS:
+        expected = "one of " + ", ".join(PRESETS)
+        raise ConfigError(problem("preset", expected=expected, got=repr(name), hint="--preset mini"))
+    return PRESETS[name]()

@@ -1,0 +1,124 @@
+"""A run folder: what is in it, and how an interrupted run is taken up where it stopped.
+
+    config.toml           every hyper-parameter, as the run uses it
+    metrics.jsonl         losses and evaluations, a line each
+    state.json            the phases that are done, with their results
+    checkpoint.safetensors  of the phase that is running
+    model.safetensors     the student
+    tokenizer.json, teacher/, report.html
+"""
+
+import json
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, TypeVar
+
+from minispike.checkpoint import load_tensors
+from minispike.config import RunConfig
+from minispike.errors import RunFolderError, problem
+from minispike.files import atomic_write
+from minispike.settings import read_toml, to_toml
+from minispike.train.journal import Journal
+from minispike.train.loop import Keeper
+
+CONFIG, METRICS, STATE, CHECKPOINT = "config.toml", "metrics.jsonl", "state.json", "checkpoint.safetensors"
+MODEL, TOKENIZER, REPORT = "model.safetensors", "tokenizer.json", "report.html"
+
+Facts = dict[str, Any]
+F = TypeVar("F", bound=Mapping[str, Any])
+
+
+class RunFolder:
+    """An open run.
+
+    Args:
+        path: the folder.
+        config: of the run.
+        resume: take up what is there instead of starting.
+
+    Raises:
+        RunFolderError: a new run in a folder that holds one, or nothing to resume.
+    """
+
+    def __init__(self, path: Path, config: RunConfig, *, resume: bool) -> None:
+        self.path, self.config = path, config
+        self.state: Facts = {"done": {}, "journal": 0}
+        if resume:
+            self.state = read_state(path)
+        elif path.exists() and any(path.iterdir()):
+            got = "a run" if (path / CONFIG).is_file() else "other files"
+            hint = f"--resume {path}, or another --out"
+            raise RunFolderError(problem(str(path), expected="a new or empty folder", got=got, hint=hint))
+        else:
+            path.mkdir(parents=True, exist_ok=True)
+            with atomic_write(path / CONFIG) as file:
+                file.write(to_toml(config))
+            self._write_state()
+        self.journal = Journal(path / METRICS, append=resume)
+        self.keeper = Keeper(path / CHECKPOINT, self.journal, config.checkpoint_minutes)
+        if resume and not self._checkpoint_is_of_running_phase():
+            self.keeper.path.unlink(missing_ok=True)
+            self.journal.truncate(self.state["journal"])
+
+    def phase(self, name: str, work: Callable[[], Facts]) -> Facts:
+        """The results of a phase: those on record, or, the first time, those of doing it.
+
+        Args:
+            name: of the phase.
+            work: does it, leaves its files in the folder, and returns what JSON can hold.
+        """
+        done: dict[str, Facts] = self.state["done"]
+        if name not in done:
+            facts = work()
+            self.journal.sync()
+            done[name] = facts
+            self.state["journal"] = self.journal.position
+            self._write_state()
+            self.keeper.path.unlink(missing_ok=True)
+        return done[name]
+
+    def close(self) -> None:
+        """Close the journal."""
+        self.journal.close()
+
+    def _write_state(self) -> None:
+        with atomic_write(self.path / STATE) as file:
+            json.dump(self.state, file, indent=1)
+
+    def _checkpoint_is_of_running_phase(self) -> bool:
+        """Whether there is a checkpoint, of a phase that is not on record as done."""
+        if not self.keeper.path.is_file():
+            return False
+        _, notes = load_tensors(self.keeper.path)
+        return notes.get("phase") not in self.state["done"] and notes.get("journal", 0) >= self.state["journal"]
+
+
+def read_config(path: Path) -> RunConfig:
+    """The configuration of a run.
+
+    Raises:
+        RunFolderError: the folder is no run.
+        ConfigError: its configuration is damaged.
+    """
+    if not (path / CONFIG).is_file():
+        got = "no such folder" if not path.is_dir() else f"a folder without {CONFIG}"
+        hint = "a folder that minispike distill wrote"
+        raise RunFolderError(problem(str(path), expected="a run folder", got=got, hint=hint))
+    return read_toml(RunConfig, path / CONFIG)
+
+
+def read_state(path: Path) -> Facts:
+    """What a run has done.
+
+    Raises:
+        RunFolderError: the folder is no run, or its record is damaged.
+    """
+    try:
+        state: Facts = json.loads((path / STATE).read_text(encoding="utf-8"))
+    except FileNotFoundError as cause:
+        hint = "a folder that minispike distill wrote"
+        raise RunFolderError(problem(str(path), expected="a run folder", got=f"no {STATE}", hint=hint)) from cause
+    except ValueError as cause:
+        hint = "a copy of the folder"
+        raise RunFolderError(problem(str(path / STATE), expected="JSON", got=str(cause), hint=hint)) from cause
+    return state

@@ -1,0 +1,384 @@
+"""Every fused op equals its composition of elementary ops in value and gradient, and passes `check_grads`."""
+
+import itertools
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pytest
+from helpers import assert_sentence, leaf, random_leaf
+
+from minispike import check_grads, default_dtype, grad
+from minispike.backend import scatter_add
+from minispike.errors import ShapeError
+from minispike.nn import functional as F
+from minispike.snn import kernels
+from minispike.snn.attention import spiking_attention, spiking_attention_composed
+from minispike.snn.neurons import LIFNeuron, lif, lif_composed, lif_with_state
+from minispike.snn.surrogate import SURROGATES
+from minispike.tensor import Tensor
+
+Array = np.ndarray[Any, Any]
+
+
+@dataclass
+class Pair:
+    """A fused op and its composition, as functions of the same tensors."""
+
+    fused: Callable[..., Any]
+    composed: Callable[..., Any]
+    inputs: list[Tensor]
+
+
+def outputs(result: Any) -> list[Tensor]:
+    return list(result) if isinstance(result, tuple) else [result]
+
+
+def assert_same(pair: Pair, tolerance: float = 1e-12) -> None:
+    """Equal values, and equal gradients for the same random covectors; also when only one input wants one."""
+    ours, theirs = outputs(pair.fused(*pair.inputs)), outputs(pair.composed(*pair.inputs))
+    rng = np.random.default_rng(1)
+    seeds = [rng.normal(size=t.shape) for t in ours]
+
+    def gradients(results: list[Tensor]) -> list[Tensor | None]:
+        total = sum(((t * s).sum() for t, s in zip(results, seeds, strict=True)), start=Tensor(0.0))
+        return grad(total, pair.inputs)
+
+    for a, b in zip(ours, theirs, strict=True):
+        assert a.shape == b.shape
+        assert a.dtype == b.dtype
+        np.testing.assert_allclose(a.data, b.data, rtol=tolerance, atol=tolerance)
+    for a, b, x in zip(gradients(ours), gradients(theirs), pair.inputs, strict=True):
+        assert a is not None
+        assert b is not None
+        assert a.shape == x.shape
+        np.testing.assert_allclose(a.data, b.data, rtol=tolerance, atol=tolerance * max(1.0, b.size**0.5))
+
+
+def assert_right(pair: Pair) -> None:
+    assert_same(pair)
+    check_grads(pair.fused, *pair.inputs, rtol=1e-7)
+    for alone in pair.inputs:  # an op may skip the gradients that nobody reads
+        constants = [x if x is alone else x.detach() for x in pair.inputs]
+        check_grads(pair.fused, *constants, rtol=1e-7)
+
+
+SHAPES = [(5,), (1, 5), (2, 3, 5), (2, 1, 3, 5), (0, 5), (2, 0, 5)]
+
+
+# --- linear, layer norm, embedding, cross entropy
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("bias", [True, False])
+def test_linear(shape: tuple[int, ...], bias: bool) -> None:
+    inputs = [random_leaf(shape, 1), random_leaf((4, 5), 2)] + [random_leaf((4,), 3)] * bias
+    assert_right(Pair(F.linear, F.linear_composed, inputs))
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("eps", [1e-5, 0.1])
+def test_layer_norm(shape: tuple[int, ...], eps: float) -> None:
+    inputs = [random_leaf(shape, 1), random_leaf((5,), 2), random_leaf((5,), 3)]
+    assert_right(
+        Pair(lambda *a: F.layer_norm(*a, eps=eps), lambda *a: F.layer_norm_composed(*a, eps=eps), inputs)
+    )
+
+
+def test_layer_norm_leaves_its_input() -> None:
+    x, weight, bias = random_leaf((3, 4), 1), leaf(np.ones(4)), leaf(np.zeros(4))
+    before = x.numpy()
+    y = F.layer_norm(x, weight, bias)
+    np.testing.assert_allclose(y.data.mean(axis=-1), np.zeros(3), atol=1e-12)
+    y.backward(seed := Tensor(np.ones((3, 4))))
+    np.testing.assert_array_equal(x.data, before)
+    np.testing.assert_array_equal(seed.data, np.ones((3, 4)))
+
+
+@pytest.mark.parametrize(
+    "ids", [[1, 1, 3, 0, 1], [[0, 5], [5, 2]], 4, [], np.zeros((2, 0), int), np.array([3, 3], np.uint8)]
+)
+def test_embedding(ids: Any) -> None:
+    ids = np.asarray(ids, int) if not isinstance(ids, np.ndarray) else ids
+    assert_right(
+        Pair(lambda w: F.embedding(ids, w), lambda w: F.embedding_composed(ids, w), [random_leaf((6, 3))])
+    )
+
+
+def test_scatter_add_against_numpy() -> None:
+    rng = np.random.default_rng(0)
+    for count in (0, 1, 7, 200):
+        index, values = rng.integers(0, 9, count), rng.normal(size=(count, 4))
+        ours, theirs = np.ones((9, 4)), np.ones((9, 4))
+        scatter_add(ours, index, values)
+        np.add.at(theirs, index, values)
+        np.testing.assert_allclose(ours, theirs, rtol=1e-13)
+
+
+@pytest.mark.parametrize(("rows", "classes"), [(1, 2), (4, 3), (0, 3), (3, 1)])
+def test_cross_entropy(rows: int, classes: int) -> None:
+    labels = np.random.default_rng(0).integers(0, classes, rows)
+    assert_right(
+        Pair(
+            lambda x: F.cross_entropy(x, labels),
+            lambda x: F.cross_entropy_composed(x, labels),
+            [random_leaf((rows, classes), 1)],
+        )
+    )
+
+
+def test_cross_entropy_of_large_logits() -> None:
+    logits = leaf([[1e4, 0.0], [0.0, 1e4]], np.float32)
+    loss = F.cross_entropy(logits, [0, 0])
+    assert loss.item() == 5e3
+    loss.backward()
+    assert logits.grad is not None
+    np.testing.assert_array_equal(logits.grad.data, [[0.0, 0.0], [-0.5, 0.5]])
+
+
+# --- attention
+
+
+def masks(batch: int, length: int) -> list[Array | None]:
+    """No mask, one without padding, and one with sentences of length L, L - 1, ..."""
+    lengths = np.maximum(length - np.arange(batch), 1)
+    return [None, np.ones((batch, length), bool), np.arange(length) < lengths[:, None]]
+
+
+@pytest.mark.parametrize(
+    ("batch", "length", "width", "heads"), [(2, 3, 4, 2), (1, 1, 3, 1), (3, 5, 6, 3), (0, 2, 4, 2)]
+)
+@pytest.mark.parametrize("which", [0, 1, 2])
+def test_softmax_attention(batch: int, length: int, width: int, heads: int, which: int) -> None:
+    mask = masks(batch, length)[which]
+    assert_right(
+        Pair(
+            lambda *a: F.softmax_attention(*a, heads, mask),
+            lambda *a: F.softmax_attention_composed(*a, heads, mask),
+            [random_leaf((batch, length, width), seed) for seed in range(3)],
+        )
+    )
+
+
+def test_softmax_attention_by_hand() -> None:
+    q, k, v = (np.random.default_rng(s).normal(size=(1, 3, 4)) for s in range(3))
+    mask = np.array([[True, True, False]])
+    out = F.softmax_attention(Tensor(q), Tensor(k), Tensor(v), 2, mask).data
+    for head in range(2):
+        part = slice(2 * head, 2 * head + 2)
+        powers = np.exp(q[0, :, part] @ k[0, :2, part].T / np.sqrt(2))
+        np.testing.assert_allclose(
+            out[0, :, part], powers / powers.sum(axis=1, keepdims=True) @ v[0, :2, part], rtol=1e-13
+        )
+
+
+def test_softmax_attention_ignores_what_is_masked() -> None:
+    q, k, v = (random_leaf((2, 4, 6), seed) for seed in range(3))
+    mask = masks(2, 4)[2]
+    assert mask is not None
+    out = F.softmax_attention(q, k, v, 2, mask)
+    gradients = grad(out, [k, v], np.ones(out.shape))
+    for g in gradients:
+        assert g is not None
+        assert (g.data[~mask] == 0.0).all()
+    changed = [Tensor(np.where(mask[..., None], t.data, 1e3)) for t in (k, v)]
+    np.testing.assert_array_equal(F.softmax_attention(q, *changed, 2, mask).data, out.data)
+
+
+@pytest.mark.parametrize(
+    ("steps", "batch", "length", "width", "heads"),
+    [(2, 2, 3, 8, 2), (2, 2, 5, 4, 2), (1, 1, 1, 3, 1), (3, 2, 2, 4, 4), (2, 0, 2, 4, 2)],
+)  # both orders of multiplication: more tokens than numbers in a head, and fewer
+@pytest.mark.parametrize("which", [0, 1, 2])
+def test_spiking_attention(steps: int, batch: int, length: int, width: int, heads: int, which: int) -> None:
+    mask = masks(batch, length)[which]
+    ones = None if mask is None else mask[..., None].astype(float)
+    assert_right(
+        Pair(
+            lambda *a: spiking_attention(*a, heads, 0.3, ones),
+            lambda *a: spiking_attention_composed(*a, heads, 0.3, ones),
+            [random_leaf((steps, batch, length, width), seed) for seed in range(3)],
+        )
+    )
+
+
+def test_spiking_attention_does_not_touch_its_inputs() -> None:
+    mask = np.array([[[1.0], [0.0]]])
+    inputs = [random_leaf((1, 1, 2, 4), seed) for seed in range(3)]
+    before = [t.numpy() for t in inputs]
+    spiking_attention(*inputs, 1, mask=mask).backward(np.ones((1, 1, 2, 4)))
+    for t, old in zip(inputs, before, strict=True):
+        np.testing.assert_array_equal(t.data, old)
+
+
+# --- neurons
+
+NEURONS = [
+    LIFNeuron(tau, 0.7, reset, detach, decay, surrogate())
+    for tau, reset, detach, decay, surrogate in itertools.product(
+        [2.0, 1.0, 7.5], [0.0, None, -0.2], [True, False], [True, False], SURROGATES.values()
+    )
+    if tau == 2.0 or surrogate is SURROGATES["atan"]
+] + [LIFNeuron(float("inf"), 0.7, reset, detach, False) for reset in (0.0, None) for detach in (True, False)]
+
+
+def name_of(neuron: LIFNeuron) -> str:
+    kind = "soft" if neuron.reset is None else f"to{neuron.reset}"
+    parts = [f"tau{neuron.tau}", kind, type(neuron.surrogate).__name__]
+    return "-".join(parts + ["detached"] * neuron.detach_reset + ["decaying"] * neuron.decay_input)
+
+
+def spikes_and_state(
+    x: Tensor, neuron: LIFNeuron, v: Tensor | None = None, **kw: Any
+) -> tuple[Tensor, Tensor]:
+    spikes, _, potentials = lif_composed(x, neuron, v, **kw)
+    return spikes, potentials[len(potentials) - 1]
+
+
+@pytest.mark.parametrize("neuron", NEURONS, ids=name_of)
+def test_lif(neuron: LIFNeuron) -> None:
+    x, v = random_leaf((5, 2, 3), 1), random_leaf((2, 3), 2)
+    assert_same(Pair(lambda x: lif(x, neuron), lambda x: lif_composed(x, neuron)[0], [x]))
+    with_state = Pair(
+        lambda x, v: lif_with_state(x, neuron, v), lambda x, v: spikes_and_state(x, neuron, v), [x, v]
+    )
+    assert_same(with_state)
+    assert_same(Pair(lambda x: lif_with_state(x, neuron), lambda x: spikes_and_state(x, neuron), [x]))
+
+
+SMOOTH = [n for n in NEURONS if type(n.surrogate).__name__ not in ("Triangle", "Rectangle")]
+
+
+@pytest.mark.parametrize("neuron", SMOOTH, ids=name_of)
+def test_lif_gradients(neuron: LIFNeuron) -> None:
+    x, v = random_leaf((4, 3), 1), random_leaf((3,), 2)
+    for f in (lif_with_state, spikes_and_state):
+        check_grads(lambda x, v, f=f: f(x, neuron, v), x, v, spikes="smooth", rtol=1e-7)
+    check_grads(lambda x: lif(x, neuron), x, spikes="smooth", rtol=1e-7)
+    check_grads(lambda x: lif(x, neuron, time_steps=4), x[:1].detach().numpy(), spikes="smooth", rtol=1e-7)
+
+
+@pytest.mark.parametrize("name", ["triangle", "rectangle"])
+def test_lif_gradients_away_from_the_kinks(name: str) -> None:
+    """The derivative of these two has corners or jumps; the seeds keep the potentials away from them."""
+    neuron = LIFNeuron(threshold=0.1, surrogate=SURROGATES[name](0.3))
+    x, v = random_leaf((4, 3), 1), random_leaf((3,), 2)
+    check_grads(lambda x, v: lif_with_state(x, neuron, v), x, v, spikes="smooth", rtol=1e-7)
+
+
+@pytest.mark.parametrize("shape", [(3,), (1, 4), (3, 0), (2, 1, 2, 3)])
+@pytest.mark.parametrize("reset", [0.0, None, -0.2])
+def test_lif_shapes(shape: tuple[int, ...], reset: float | None) -> None:
+    neuron = LIFNeuron(threshold=0.3, reset=reset, detach_reset=False)
+    x, v = random_leaf(shape, 1), random_leaf(shape[1:], 2)
+    assert_same(
+        Pair(lambda x, v: lif_with_state(x, neuron, v), lambda x, v: spikes_and_state(x, neuron, v), [x, v])
+    )
+
+
+def test_lif_of_strided_input() -> None:
+    neuron = LIFNeuron(threshold=0.3)
+    x = random_leaf((3, 2, 4), 1)
+    for view in (lambda x: x.transpose(2, 1, 0), lambda x: x[:, ::-1, ::2], lambda x: x.transpose(1, 0, 2)):
+        assert_same(
+            Pair(
+                lambda x, view=view: lif(view(x), neuron),
+                lambda x, view=view: lif_composed(view(x), neuron)[0],
+                [x],
+            )
+        )
+
+
+def test_lif_of_more_neurons_than_a_block(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A layer is computed in blocks; the seams must not show."""
+    neuron = LIFNeuron(threshold=0.3, detach_reset=False)
+    x = random_leaf((2, 70_001), 1)
+    assert_same(Pair(lambda x: lif(x, neuron), lambda x: lif_composed(x, neuron)[0], [x]))
+    monkeypatch.setattr(kernels, "BLOCK", 4)
+    x = random_leaf((3, 11), 1)
+    for detach in (True, False):
+        neuron = LIFNeuron(threshold=0.3, detach_reset=detach)
+        assert_same(Pair(lambda x, n=neuron: lif(x, n), lambda x, n=neuron: lif_composed(x, n)[0], [x]))
+        check_grads(lambda x, n=neuron: lif(x, n), x, spikes="smooth", rtol=1e-7)
+
+
+@pytest.mark.parametrize("neuron", NEURONS[::7], ids=name_of)
+def test_lif_in_single_precision(neuron: LIFNeuron) -> None:
+    x, v = random_leaf((5, 40), 1, np.float32), random_leaf((40,), 2, np.float32)
+    spikes, state = lif_with_state(x, neuron, v)
+    assert spikes.dtype == state.dtype == np.float32
+    double = lif_with_state(Tensor(x, dtype=np.float64), neuron, Tensor(v, dtype=np.float64))
+    np.testing.assert_array_equal(spikes.data, double[0].data)
+    np.testing.assert_allclose(state.data, double[1].data, rtol=1e-5, atol=1e-6)
+
+
+# --- all of them in float32, and their mistakes
+
+
+def test_single_precision_stays_single() -> None:
+    with default_dtype(np.float32):
+        x = random_leaf((2, 3, 4), 1, np.float32)
+        weight, bias = random_leaf((4, 4), 2, np.float32), random_leaf((4,), 3, np.float32)
+        hidden = F.layer_norm(F.linear(x, weight, bias), bias, bias)
+        attended = F.softmax_attention(
+            hidden, hidden, hidden, 2, np.array([[True] * 3, [True, False, False]])
+        )
+        mixed = spiking_attention(*(a.reshape(1, 2, 3, 4) for a in (attended, x, hidden)), 2)
+        loss = F.cross_entropy(lif(mixed, LIFNeuron(), time_steps=2).mean((0, 2)), np.array([0, 3]))
+        assert loss.dtype == np.float32
+        loss.backward()
+    for t in (x, weight, bias):
+        assert t.grad is not None
+        assert t.grad.dtype == np.float32
+
+
+def ones(*shape: int) -> Tensor:
+    return Tensor(np.ones(shape))
+
+
+@pytest.mark.parametrize(
+    "job",
+    [
+        lambda: F.linear(ones(2, 3), ones(4, 5)),
+        lambda: F.linear(ones(), ones(4, 5)),
+        lambda: F.linear(ones(2, 5), ones(5)),
+        lambda: F.linear(ones(2, 5), ones(4, 5), ones(5)),
+        lambda: F.linear(ones(2, 5), ones(4, 5), ones(1)),
+        lambda: F.layer_norm(ones(2, 3), ones(4), ones(4)),
+        lambda: F.layer_norm(ones(2, 3), ones(3), ones(1)),
+        lambda: F.layer_norm(ones(), ones(1), ones(1)),
+        lambda: F.embedding(np.array([0, 6]), ones(6, 3)),
+        lambda: F.embedding(np.array([-1]), ones(6, 3)),
+        lambda: F.embedding(np.array([1.0]), ones(6, 3)),
+        lambda: F.embedding(np.array([True]), ones(6, 3)),
+        lambda: F.embedding(np.array([0]), ones(6)),
+        lambda: F.cross_entropy(ones(2, 3), np.array([0, 3])),
+        lambda: F.cross_entropy(ones(2, 3), np.array([0, -1])),
+        lambda: F.cross_entropy(ones(2, 3), np.array([0])),
+        lambda: F.cross_entropy(ones(2, 3), np.array([0.0, 1.0])),
+        lambda: F.cross_entropy(ones(2, 3, 4), np.zeros((2, 3), int)),
+        lambda: F.softmax_attention(*[ones(1, 2, 6)] * 3, 4),
+        lambda: F.softmax_attention(*[ones(1, 2, 6)] * 3, 0),
+        lambda: F.softmax_attention(*[ones(2, 6)] * 3, 2),
+        lambda: F.softmax_attention(ones(1, 2, 6), ones(1, 3, 6), ones(1, 3, 6), 2),
+        lambda: F.softmax_attention(*[ones(1, 2, 6)] * 3, 2, np.ones((1, 3), bool)),
+        lambda: F.softmax_attention(*[ones(2, 2, 6)] * 3, 2, np.ones((1, 2), bool)),
+        lambda: spiking_attention(*[ones(1, 1, 2, 6)] * 3, 4),
+        lambda: spiking_attention(*[ones(1, 2, 6)] * 3, 2),
+        lambda: spiking_attention(ones(1, 1, 2, 6), ones(1, 1, 2, 6), ones(1, 1, 2, 3), 3),
+        lambda: spiking_attention(*[ones(1, 1, 2, 6)] * 3, 2, mask=np.ones((1, 2))),
+        lambda: lif(ones(), LIFNeuron()),
+        lambda: lif(ones(0, 3), LIFNeuron()),
+        lambda: lif(ones(3, 3), LIFNeuron(), time_steps=4),
+        lambda: lif(ones(1, 3), LIFNeuron(), time_steps=0),
+        lambda: lif(ones(1, 3), LIFNeuron(), time_steps=-2),
+        lambda: lif_with_state(ones(2, 3), LIFNeuron(), ones(2, 3)),
+        lambda: lif_with_state(ones(2, 3), LIFNeuron(), ones(4)),
+        lambda: lif_composed(ones(2, 3), LIFNeuron(), ones(4)),
+    ],
+)
+def test_mistakes(job: Callable[[], Any]) -> None:
+    with pytest.raises(ShapeError) as caught:
+        job()
+    assert_sentence(caught.value)
