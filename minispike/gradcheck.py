@@ -181,8 +181,8 @@ def _check(
 def _derivative(value: Callable[[], float], leaf: Tensor, direction: Any, eps: float) -> tuple[float, float]:
     """The numeric derivative along a direction, and how abruptly the slope changes nearby.
 
-    The latter is the largest third difference, over eps: of the order eps^2 where the function is smooth, and at
-    a kink or jump at least twice what is wrong with the numeric derivative.
+    The latter is the largest third difference, over eps: of the order eps^2 where the function is smooth, and
+    at a kink or jump at least twice what is wrong with the numeric derivative.
     """
     base = leaf.array
     samples: dict[int, float] = {}
@@ -202,12 +202,9 @@ def _failure(name: str, leaf: Tensor, analytic: float, numeric: float, bend: flo
     difference = abs(analytic - numeric)
     size = max(abs(analytic), abs(numeric))
     if bend > difference:
-        return problem(
-            f"gradient by {name}",
-            expected="a differentiable point",
-            got=f"a slope that changes by about {bend:.2g} nearby",
-            hint="another point (a kink or a jump lies within eps), or spikes='smooth' for a spiking function",
-        )
+        got = f"a slope that changes by about {bend:.2g} nearby"
+        hint = "another point (a kink or a jump lies within eps), or spikes='smooth' for a spiking function"
+        return problem(f"gradient by {name}", expected="a differentiable point", got=got, hint=hint)
     flat = abs(numeric) < 1e-6 * size
     ratio = "" if flat else f", ratio {analytic / numeric:.6g}"
     hint = "the backward of the ops between this input and the output"
