@@ -7,6 +7,9 @@
 [2.0, 4.0]
 """
 
+from pathlib import Path
+from typing import TYPE_CHECKING
+
 from minispike import ops
 from minispike.backend import use
 from minispike.errors import GradientError, MinispikeError
@@ -14,9 +17,23 @@ from minispike.gradcheck import check_grads
 from minispike.smooth import smooth_spikes
 from minispike.tensor import Tensor, default_dtype, grad, no_grad
 
+if TYPE_CHECKING:
+    from minispike.loaded import LoadedRun
+
 __all__ = [
-    "GradientError", "MinispikeError", "Tensor", "check_grads", "default_dtype", "grad", "no_grad", "ops",
-    "smooth_spikes", "use",
+    "GradientError", "MinispikeError", "Tensor", "check_grads", "default_dtype", "grad", "load", "no_grad",
+    "ops", "smooth_spikes", "use",
 ]  # fmt: skip
 
 __version__ = "0.1.0"
+
+
+def load(run: str | Path) -> "LoadedRun":
+    """Load the student of a run on the backend in use; `minispike.loaded.load` says what can go wrong.
+
+    Args:
+        run: a folder that ``minispike distill`` wrote.
+    """
+    from minispike import loaded  # here, so that ``import minispike`` needs nothing but NumPy
+
+    return loaded.load(run)

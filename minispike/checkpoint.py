@@ -35,7 +35,7 @@ def save_tensors(
         notes: anything JSON can hold; kept in the file's header.
     """
     content = _library().numpy.save(
-        {name: np.ascontiguousarray(array) for name, array in tensors.items()},
+        {name: np.asarray(array, order="C") for name, array in tensors.items()},
         metadata={_NOTES: json.dumps(dict(notes or {}))},
     )
     with atomic_write(path, "wb") as file:

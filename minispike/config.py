@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 from minispike.data.reviews import ReviewsConfig
 from minispike.distill.augment import AugmentConfig
@@ -10,6 +11,14 @@ from minispike.distill.stages import Stage1Config, Stage2Config
 from minispike.errors import ConfigError, problem
 from minispike.models.spikebert import SpikeBERTConfig
 from minispike.train.loop import TrainConfig
+
+
+def _at_least(least: float, section: Any, *names: str) -> None:
+    """See that settings are not below a bound."""
+    for name in names:
+        if not getattr(section, name) >= least:
+            got, hint = str(getattr(section, name)), f"{name}={getattr(type(section), name)}"
+            raise ConfigError(problem(name, expected=f"a number >= {least}", got=got, hint=hint))
 
 
 @dataclass(frozen=True)
@@ -23,6 +32,9 @@ class DataConfig:
     text_limit: int = field(default=0, metadata={"help": "most unlabelled sentences to read; 0: all"})
     reviews: ReviewsConfig = field(default_factory=ReviewsConfig)
 
+    def __post_init__(self) -> None:
+        _at_least(0, self, "text_limit")
+
 
 @dataclass(frozen=True)
 class TeacherConfig:
@@ -32,16 +44,23 @@ class TeacherConfig:
     finetune: bool = field(default=True, metadata={"help": "fine-tune on the task; false: the teacher is ready"})
     vocab_size: int = field(default=1000, metadata={"help": "most word pieces of a tokenizer made from scratch"})
     hidden_size: int = field(default=96, metadata={"help": "width of a teacher made from scratch"})
-    layers: int = field(default=3, metadata={"help": "layers of a teacher made from scratch"})
+    layers: int = field(default=2, metadata={"help": "layers of a teacher made from scratch"})
     heads: int = field(default=4, metadata={"help": "attention heads of a teacher made from scratch"})
     mask_share: float = field(default=0.15, metadata={"help": "share of the tokens hidden in pretraining"})
     cache_mb: int = field(default=512, metadata={"help": "most memory for remembered hidden states of a data set"})
     pretraining: TrainConfig = field(
-        default_factory=lambda: TrainConfig(steps=1000, batch_size=64, learning_rate=2e-3)
+        default_factory=lambda: TrainConfig(steps=1800, batch_size=64, learning_rate=2e-3)
     )
     finetuning: TrainConfig = field(
-        default_factory=lambda: TrainConfig(steps=400, batch_size=32, learning_rate=5e-4, schedule="linear")
+        default_factory=lambda: TrainConfig(steps=1600, batch_size=32, learning_rate=1e-3, schedule="linear")
     )
+
+    def __post_init__(self) -> None:
+        _at_least(1, self, "vocab_size", "hidden_size", "layers", "heads")
+        _at_least(0, self, "cache_mb")
+        if not 0 < self.mask_share <= 1:
+            expected, got = "a share above 0, at most 1", str(self.mask_share)
+            raise ConfigError(problem("mask_share", expected=expected, got=got, hint="mask_share=0.15"))
 
 
 @dataclass(frozen=True)
@@ -59,6 +78,9 @@ class RunConfig:
     augment: AugmentConfig = field(default_factory=AugmentConfig)
     stage1: Stage1Config = field(default_factory=Stage1Config)
     stage2: Stage2Config = field(default_factory=Stage2Config)
+
+    def __post_init__(self) -> None:
+        _at_least(0, self, "seed", "checkpoint_minutes")
 
 
 def _tiny() -> RunConfig:
@@ -104,7 +126,7 @@ def _reference() -> RunConfig:
     """The model of the authors' program: no positions, padding counts; losses weighted as theirs."""
     base = _base()
     student = SpikeBERTConfig(
-        dim=768, depth=12, heads=8, time_steps=4, max_length=0, mask_padding=False, tau=2.0
+        dim=768, depth=12, heads=8, time_steps=4, max_length=0, shift=0.0, mask_padding=False, tau=2.0
     )
     weights = LossWeights(features=0.1, embedding=0.1, logits=1.0, cross_entropy=0.1, temperature=1.0)
     stage2 = replace(base.stage2, weights=weights, weight_decay=5e-3)

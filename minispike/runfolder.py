@@ -5,7 +5,10 @@
     state.json            the phases that are done, with their results
     checkpoint.safetensors  of the phase that is running
     model.safetensors     the student
+    energy.json           its energy, row by row, and its firing rates
     tokenizer.json, teacher/, report.html
+
+Each file but the journal, which is appended to, is written whole or not at all.
 """
 
 import json
@@ -15,14 +18,15 @@ from typing import Any, TypeVar
 
 from minispike.checkpoint import load_tensors
 from minispike.config import RunConfig
-from minispike.errors import RunFolderError, problem
+from minispike.errors import CheckpointError, RunFolderError, problem
 from minispike.files import atomic_write
 from minispike.settings import read_toml, to_toml
 from minispike.train.journal import Journal
 from minispike.train.loop import Keeper
 
 CONFIG, METRICS, STATE, CHECKPOINT = "config.toml", "metrics.jsonl", "state.json", "checkpoint.safetensors"
-MODEL, TOKENIZER, REPORT = "model.safetensors", "tokenizer.json", "report.html"
+MODEL, TOKENIZER, ENERGY, REPORT = "model.safetensors", "tokenizer.json", "energy.json", "report.html"
+DISTILL = "distill"
 
 Facts = dict[str, Any]
 F = TypeVar("F", bound=Mapping[str, Any])
@@ -35,21 +39,21 @@ class RunFolder:
         path: the folder.
         config: of the run.
         resume: take up what is there instead of starting.
+        job: the command the run is of: ``distill``, by default, or one that makes a teacher.
 
     Raises:
-        RunFolderError: a new run in a folder that holds one, or nothing to resume.
+        RunFolderError: a new run in a folder that is not empty, or nothing to resume, or another job's.
     """
 
-    def __init__(self, path: Path, config: RunConfig, *, resume: bool) -> None:
+    def __init__(self, path: Path, config: RunConfig, *, resume: bool, job: str = DISTILL) -> None:
         self.path, self.config = path, config
-        self.state: Facts = {"done": {}, "journal": 0}
+        self.state: Facts = {"job": job, "done": {}, "journal": 0}
         if resume:
-            self.state = read_state(path)
-        elif path.exists() and any(path.iterdir()):
-            got = "a run" if (path / CONFIG).is_file() else "other files"
-            hint = f"--resume {path}, or another --out"
-            raise RunFolderError(problem(str(path), expected="a new or empty folder", got=got, hint=hint))
+            self.state = read_state(path, job)
+            for leftover in path.rglob(".*.part"):  # of a file that was half written when the run was killed
+                leftover.unlink()
         else:
+            check_free(path)
             path.mkdir(parents=True, exist_ok=True)
             with atomic_write(path / CONFIG) as file:
                 file.write(to_toml(config))
@@ -90,7 +94,27 @@ class RunFolder:
         if not self.keeper.path.is_file():
             return False
         _, notes = load_tensors(self.keeper.path)
-        return notes.get("phase") not in self.state["done"] and notes.get("journal", 0) >= self.state["journal"]
+        if "phase" not in notes:
+            got, hint = "tensors of something else", "deleting it: the phase begins anew"
+            message = problem(str(self.keeper.path), expected="a checkpoint", got=got, hint=hint)
+            raise CheckpointError(message)
+        return notes["phase"] not in self.state["done"] and notes["journal"] >= self.state["journal"]
+
+
+def check_free(path: Path) -> None:
+    """See that a run can begin in a folder.
+
+    Raises:
+        RunFolderError: there is something in it, or it is a file.
+    """
+    if not path.exists() or (path.is_dir() and not any(path.iterdir())):
+        return
+    hint = "another --out"
+    if (path / CONFIG).is_file():
+        got, hint = "a run", f"--resume {path}, or another --out"
+    else:
+        got = "other files" if path.is_dir() else "a file"
+    raise RunFolderError(problem(str(path), expected="a new or empty folder", got=got, hint=hint))
 
 
 def read_config(path: Path) -> RunConfig:
@@ -107,18 +131,29 @@ def read_config(path: Path) -> RunConfig:
     return read_toml(RunConfig, path / CONFIG)
 
 
-def read_state(path: Path) -> Facts:
+def read_state(path: Path, job: str = DISTILL) -> Facts:
     """What a run has done.
 
+    Args:
+        path: of the run.
+        job: the command it is to be of.
+
     Raises:
-        RunFolderError: the folder is no run, or its record is damaged.
+        RunFolderError: the folder is no run, or one of another job, or its record is damaged.
     """
     try:
-        state: Facts = json.loads((path / STATE).read_text(encoding="utf-8"))
+        state = json.loads((path / STATE).read_text(encoding="utf-8"))
+        if not isinstance(state, dict) or not isinstance(state.get("done"), dict):
+            raise ValueError("no record of phases")
     except FileNotFoundError as cause:
         hint = "a folder that minispike distill wrote"
-        raise RunFolderError(problem(str(path), expected="a run folder", got=f"no {STATE}", hint=hint)) from cause
+        message = problem(str(path), expected="a run folder", got=f"no {STATE}", hint=hint)
+        raise RunFolderError(message) from cause
     except ValueError as cause:
         hint = "a copy of the folder"
-        raise RunFolderError(problem(str(path / STATE), expected="JSON", got=str(cause), hint=hint)) from cause
+        message = problem(str(path / STATE), expected="the record of a run", got=str(cause), hint=hint)
+        raise RunFolderError(message) from cause
+    if (own := state.get("job", DISTILL)) != job:
+        got, hint = f"one of minispike {own}", f"minispike {own} --resume {path}"
+        raise RunFolderError(problem(str(path), expected=f"a run of minispike {job}", got=got, hint=hint))
     return state

@@ -7,12 +7,12 @@ from typing import Any
 import numpy as np
 
 from minispike.checkpoint import load_tensors, save_tensors
-from minispike.config import RunConfig, TeacherConfig
+from minispike.config import TeacherConfig
 from minispike.corpus import Corpus, Split
 from minispike.data.tokenizer import Encoded, Tokenizer
 from minispike.errors import TeacherError, problem
 from minispike.models.bert import Bert, BertConfig, bert_from_weights
-from minispike.runfolder import TOKENIZER, Facts, RunFolder
+from minispike.runfolder import Facts, RunFolder
 from minispike.train.loop import train
 from teachers.convert import read_bert_folder
 from teachers.onnx_export import export_bert
@@ -20,72 +20,109 @@ from teachers.onnx_teacher import OnnxTeacher
 from teachers.training import FineTuning, Pretraining
 
 PRETRAINED, FINETUNED = "teacher/pretrained", "teacher/finetuned"
+READ = "read teacher"
 PRETRAIN_SEED, FINETUNE_SEED = 1, 2
 
 
-def find_tokenizer(run: RunFolder, corpus: Corpus) -> Tokenizer:
-    """The teacher's tokenizer, or one trained on the training text; a copy is kept in the run folder.
+def find_tokenizer(c: TeacherConfig, corpus: Corpus, kept: Path) -> Tokenizer:
+    """The tokenizer of an interrupted run, else the given teacher's, else one trained on the training text.
+
+    Args:
+        c: names the teacher.
+        corpus: the texts to learn from.
+        kept: where an interrupted run has its copy; of a new run, there is no such file.
 
     Raises:
-        TeacherError: the teacher's folder has none.
+        DataError: the teacher's folder has none.
+        TeacherError: there is no such teacher.
     """
-    kept = run.path / TOKENIZER
     if kept.is_file():
         return Tokenizer.from_file(kept)
-    c = run.config.teacher
-    if c.path:
-        folder = Path(c.path) if Path(c.path).is_dir() else Path(c.path).parent
-        tokenizer = Tokenizer.from_file(folder)
-    else:
-        texts = [*corpus.data.train.texts, *corpus.unlabelled]
-        tokenizer = Tokenizer.train(texts, vocab_size=c.vocab_size)
-    tokenizer.save(kept)
-    return tokenizer
+    if not c.path:
+        return Tokenizer.train([*corpus.data.train.texts, *corpus.unlabelled], vocab_size=c.vocab_size)
+    path = Path(c.path)
+    if not path.exists():
+        expected, hint = "the folder of a BERT, or an ONNX file", "another path"
+        raise TeacherError(problem(str(path), expected=expected, got="nothing there", hint=hint))
+    return Tokenizer.from_file(path if path.is_dir() else path.parent)
+
+
+def given_teacher(c: TeacherConfig, tokenizer: Tokenizer, num_labels: int) -> Bert | OnnxTeacher | None:
+    """Read and check the teacher that the configuration names; None where one is made from scratch.
+
+    Args:
+        c: names the teacher.
+        tokenizer: that it must match.
+        num_labels: classes of the task, which a teacher that is not fine-tuned must know.
+
+    Raises:
+        TeacherError: it cannot be read, or has no hidden states, or not the task's classes.
+        DataError: it has another vocabulary than its tokenizer.
+    """
+    if not c.path:
+        return None
+    path = Path(c.path)
+    if path.is_file():
+        teacher = OnnxTeacher(path)
+        tokenizer.check_matches(teacher.vocab_size)
+        _check_classes(path, teacher.num_labels, num_labels)
+        return teacher
+    fields, weights = read_bert_folder(path)
+    tokenizer.check_matches(fields["vocab_size"])
+    if not c.finetune:
+        _check_classes(path, fields["num_labels"], num_labels)
+    return bert_from_weights(fields, encoder_weights(weights), 0 if c.finetune else num_labels)
 
 
 def prepare_teachers(
-    run: RunFolder, tokenizer: Tokenizer, unlabelled: Encoded, train_split: Split, dev: Split, num_labels: int
+    run: RunFolder,
+    given: Bert | OnnxTeacher | None,
+    tokenizer: Tokenizer,
+    unlabelled: Encoded,
+    train_split: Split,
+    dev: Split,
+    num_labels: int,
 ) -> tuple[OnnxTeacher, OnnxTeacher]:
     """The pretrained and the fine-tuned teacher, both through ONNX Runtime.
 
-    Raises:
-        TeacherError: the given one cannot be read, has no hidden states, or another vocabulary than its tokenizer.
+    Args:
+        run: keeps them.
+        given: from `given_teacher`; an interrupted run that has a copy needs it no more.
+        tokenizer: of both.
+        unlabelled: for pretraining.
+        train_split, dev: for fine-tuning.
+        num_labels: classes of the task.
     """
-    c = run.config.teacher
-    if c.path and Path(c.path).is_file():
-        teacher = _given_onnx(Path(c.path), tokenizer, num_labels)
-        return teacher, teacher
-    if c.path:
-        run.phase("read teacher", lambda: _read(run, tokenizer))
+    if isinstance(given, OnnxTeacher):
+        return given, given
+    if run.config.teacher.path:
+        run.phase(READ, lambda: _keep(run, given))
     else:
         run.phase(Pretraining.name, lambda: _pretrain(run, tokenizer, unlabelled))
-    if c.path and not c.finetune:
-        teacher = _given_onnx(run.path / f"{PRETRAINED}.onnx", tokenizer, num_labels)
+    pretrained = run.path / f"{PRETRAINED}.onnx"
+    if run.config.teacher.path and not run.config.teacher.finetune:
+        teacher = OnnxTeacher(pretrained)
         return teacher, teacher
     run.phase(FineTuning.name, lambda: _finetune(run, tokenizer, train_split, dev, num_labels))
-    return OnnxTeacher(run.path / f"{PRETRAINED}.onnx"), OnnxTeacher(run.path / f"{FINETUNED}.onnx")
+    return OnnxTeacher(pretrained), OnnxTeacher(run.path / f"{FINETUNED}.onnx")
 
 
-def teacher_shape(run: RunFolder) -> BertConfig | None:
-    """The shape of the run's teacher, where it is known (not of a foreign ONNX file)."""
-    path = run.path / f"{PRETRAINED}.safetensors"
-    return BertConfig(**load_tensors(path)[1]["config"]) if path.is_file() else None
+def teacher_shape(run: Path) -> BertConfig | None:
+    """The shape of the teacher of a run folder, where it is known (not of a foreign ONNX file)."""
+    for name in (FINETUNED, PRETRAINED):
+        path = run / f"{name}.safetensors"
+        if path.is_file():
+            return BertConfig(**load_tensors(path)[1]["config"])
+    return None
 
 
-def _given_onnx(path: Path, tokenizer: Tokenizer, num_labels: int) -> OnnxTeacher:
-    """A teacher that is used as it is: it must know the task already."""
-    teacher = OnnxTeacher(path)
-    tokenizer.check_matches(teacher.vocab_size)
-    if teacher.num_labels != num_labels:
-        raise TeacherError(
-            problem(
-                str(path),
-                expected=f"logits of {num_labels} classes",
-                got=f"{teacher.num_labels} classes" if teacher.num_labels else "no classifier",
-                hint="a BERT folder, which is fine-tuned on the task first",
-            )
-        )
-    return teacher
+def _check_classes(path: Path, own: int, num_labels: int) -> None:
+    """A teacher that is used as it is must know the task already."""
+    if own == num_labels:
+        return
+    expected, got = f"logits of {num_labels} classes", f"{own} classes" if own else "no classifier"
+    hint = "the folder of a BERT, with teacher.finetune=true"
+    raise TeacherError(problem(str(path), expected=expected, got=got, hint=hint))
 
 
 def _store(run: RunFolder, name: str, bert: Bert) -> None:
@@ -95,17 +132,14 @@ def _store(run: RunFolder, name: str, bert: Bert) -> None:
     export_bert(bert.config, weights, run.path / f"{name}.onnx")
 
 
-def _read(run: RunFolder, tokenizer: Tokenizer) -> Facts:
-    """A given BERT folder: checked, and exported as the pretrained teacher."""
-    fields, weights = read_bert_folder(Path(run.config.teacher.path))
-    tokenizer.check_matches(fields["vocab_size"])
-    keep_head = fields["num_labels"] if not run.config.teacher.finetune else 0
-    bert = bert_from_weights(fields, _encoder_weights(weights), keep_head)
-    _store(run, PRETRAINED, bert)
-    return {"parameters": bert.count_parameters()}
+def _keep(run: RunFolder, given: Bert | None) -> Facts:
+    """A given BERT, exported as the pretrained teacher."""
+    assert given is not None
+    _store(run, PRETRAINED, given)
+    return {"parameters": given.count_parameters()}
 
 
-def _encoder_weights(weights: Mapping[str, Any]) -> dict[str, Any]:
+def encoder_weights(weights: Mapping[str, Any]) -> dict[str, Any]:
     """Without the heads of pretraining, which distillation has no use for."""
     return {name: w for name, w in weights.items() if not name.startswith("cls.")}
 
@@ -119,25 +153,38 @@ def scratch_shape(c: TeacherConfig, vocab_size: int, max_length: int) -> BertCon
         num_attention_heads=c.heads,
         intermediate_size=4 * c.hidden_size,
         max_position_embeddings=max_length,
+        initializer_range=0.6 / c.hidden_size**0.5,  # 0.02 is right for 768; a narrow network needs larger ones
     )
 
 
 def _pretrain(run: RunFolder, tokenizer: Tokenizer, unlabelled: Encoded) -> Facts:
+    bert, facts = pretrained_bert(run, tokenizer, unlabelled)
+    _store(run, PRETRAINED, bert)
+    return facts
+
+
+def pretrained_bert(run: RunFolder, tokenizer: Tokenizer, unlabelled: Encoded) -> tuple[Bert, Facts]:
+    """A small BERT that has learned to guess hidden words, and the results of the phase."""
     c, key = run.config.teacher, (run.config.seed, PRETRAIN_SEED)
     shape = scratch_shape(c, tokenizer.vocab_size, run.config.data.max_length)
     bert = Bert(shape, np.random.default_rng([*key, 3]))
     task = Pretraining(bert, unlabelled, tokenizer, c.pretraining.batch_size, c.mask_share, key)
     facts = train(task, c.pretraining, run.keeper)
-    _store(run, PRETRAINED, bert)
-    return {"seconds": facts["seconds"], "parameters": bert.count_parameters()}
+    return bert, {"seconds": facts["seconds"], "parameters": bert.count_parameters()}
 
 
 def _finetune(run: RunFolder, tokenizer: Tokenizer, train_split: Split, dev: Split, num_labels: int) -> Facts:
-    c, key = run.config.teacher, (run.config.seed, FINETUNE_SEED)
     weights, notes = load_tensors(run.path / f"{PRETRAINED}.safetensors")
     bert = bert_from_weights(notes["config"], weights, num_labels)
+    facts = finetune_bert(run, bert, tokenizer, train_split, dev)
+    _store(run, FINETUNED, bert)
+    return facts
+
+
+def finetune_bert(run: RunFolder, bert: Bert, tokenizer: Tokenizer, train_split: Split, dev: Split) -> Facts:
+    """Fine-tune a BERT in place, best on dev; the results of the phase."""
+    c, key = run.config.teacher, (run.config.seed, FINETUNE_SEED)
     size = c.finetuning.batch_size
     task = FineTuning(bert, train_split.both(), dev.both(), size, key, tokenizer.pad_id)
     facts = train(task, c.finetuning, run.keeper)
-    _store(run, FINETUNED, bert)
     return {"seconds": facts["seconds"], "dev": facts["score"], "parameters": bert.count_parameters()}

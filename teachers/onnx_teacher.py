@@ -63,11 +63,11 @@ class OnnxTeacher:
         self, path: str | Path, threads: int | None = None, layers: Sequence[int] | None = None
     ) -> None:
         self.path = Path(path)
-        model = _load(self.path)
+        model = load_model(self.path)
         exposed = expose_hidden_states(model)
         words, positions = find_embeddings(model.graph)
         # A model that is used as it is goes by its path: it may be larger than one message of 2 GiB.
-        source = str(self.path) if exposed is model else _serialised(self.path, exposed)
+        source = str(self.path) if exposed is model else serialised(self.path, exposed)
         self._session = _session(self.path, source, threads)
         self._inputs = _checked_inputs(self.path, self._session)
         outputs = {output.name: output.shape for output in self._session.get_outputs()}
@@ -224,7 +224,8 @@ class OnnxTeacher:
             )
 
 
-def _load(path: Path) -> "onnx.ModelProto":
+def load_model(path: Path) -> "onnx.ModelProto":
+    """The model in a file, with its external data. Raises TeacherError if it is none."""
     library = extra("onnx")
     if not path.is_file():
         got = "a folder" if path.is_dir() else "no such file"
@@ -238,7 +239,8 @@ def _load(path: Path) -> "onnx.ModelProto":
     return model
 
 
-def _serialised(path: Path, model: "onnx.ModelProto") -> bytes:
+def serialised(path: Path, model: "onnx.ModelProto") -> bytes:
+    """The bytes of a model that came from ``path``. Raises TeacherError from 2 GiB on."""
     if model.ByteSize() >= 2**31:
         raise TeacherError(
             problem(

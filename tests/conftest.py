@@ -4,6 +4,9 @@ import os
 from pathlib import Path
 
 import pytest
+from tiny import finished
+
+__all__ = ["finished", "shared"]
 
 
 @pytest.fixture(scope="session")

@@ -15,7 +15,8 @@ from minispike.errors import ShapeError
 from minispike.nn import functional as F
 from minispike.snn import kernels
 from minispike.snn.attention import spiking_attention, spiking_attention_composed
-from minispike.snn.neurons import LIFNeuron, lif, lif_composed, lif_with_state
+from minispike.snn.shift import shift_tokens, shift_tokens_composed
+from minispike.snn.neurons import LIF, LIFNeuron, lif, lif_composed, lif_with_state
 from minispike.snn.surrogate import SURROGATES
 from minispike.tensor import Tensor
 
@@ -303,6 +304,14 @@ def test_lif_of_more_neurons_than_a_block(monkeypatch: pytest.MonkeyPatch) -> No
         check_grads(lambda x, n=neuron: lif(x, n), x, spikes="smooth", rtol=1e-7)
 
 
+def test_lif_leaves_what_it_is_given() -> None:
+    x, v, seed = random_leaf((3, 4), 1), random_leaf((4,), 2), random_leaf((4, 4), 3).detach()
+    before = [t.numpy() for t in (x, v, seed)]
+    LIF(LIFNeuron(threshold=0.3), 3, with_state=True)(x, v).backward(seed)
+    for t, old in zip((x, v, seed), before, strict=True):
+        np.testing.assert_array_equal(t.data, old)
+
+
 @pytest.mark.parametrize("neuron", NEURONS[::7], ids=name_of)
 def test_lif_in_single_precision(neuron: LIFNeuron) -> None:
     x, v = random_leaf((5, 40), 1, np.float32), random_leaf((40,), 2, np.float32)
@@ -382,3 +391,24 @@ def test_mistakes(job: Callable[[], Any]) -> None:
     with pytest.raises(ShapeError) as caught:
         job()
     assert_sentence(caught.value)
+
+
+@pytest.mark.parametrize("channels", [0, 1, 4])
+@pytest.mark.parametrize("masked", [False, True])
+@pytest.mark.parametrize("length", [1, 2, 5])
+def test_shift_tokens(channels: int, masked: bool, length: int) -> None:
+    mask = (np.arange(length) < np.array([length, 1])[:, None])[..., None].astype(float) if masked else None
+    inputs = [random_leaf((3, 2, length, 8))]
+    assert_right(
+        Pair(
+            lambda x: shift_tokens(x, channels, mask),
+            lambda x: shift_tokens_composed(x, channels, mask),
+            inputs,
+        )
+    )
+
+
+def test_shift_tokens_by_hand() -> None:
+    x = Tensor(np.arange(12.0).reshape(1, 3, 4))
+    expected = [[[0, 5, 2, 3], [0, 9, 6, 7], [4, 0, 10, 11]]]
+    np.testing.assert_array_equal(shift_tokens(x, 1).data, expected)

@@ -310,7 +310,7 @@ KINKS: dict[str, tuple[Callable[[Tensor], Tensor], float]] = {
 
 
 @pytest.mark.parametrize("name", KINKS)
-@pytest.mark.parametrize("others", [0, 2000])
+@pytest.mark.parametrize("others", [0, 100_000])
 def test_a_kink_is_told_from_a_wrong_gradient(name: str, others: int) -> None:
     f, point = KINKS[name]
     x = leaf(np.array([point] + [2.5] * others))

@@ -14,7 +14,7 @@ from helpers import assert_sentence, gradient, leaf, random_leaf
 from minispike import check_grads, default_dtype, smooth_spikes
 from minispike.errors import ConfigError
 from minispike.nn.optim import AdamW
-from minispike.smooth import FrozenValues, frozen_values, spikes_are_smooth
+from minispike.smooth import FrozenValues, freeze, frozen_values, spikes_are_smooth
 from minispike.snn.neurons import (
     LIFNeuron,
     ParametricLIF,
@@ -473,4 +473,16 @@ def test_frozen_values_are_played_back_in_order() -> None:
         for _ in range(2):
             values.replay()
             assert (first.detach().item(), second.detach().item()) == (1.0, 2.0)
+        values.replay()
+        assert (freeze(np.zeros(1)), freeze(np.zeros(1))) == (1.0, 2.0)
     assert first.detach().item() == 5.0
+
+
+def test_frozen_values_are_copies() -> None:
+    values, array = FrozenValues(), np.ones(2)
+    with frozen_values(values):
+        assert freeze(array) is array
+        array[...] = 7.0
+        values.replay()
+        np.testing.assert_array_equal(freeze(array), [1.0, 1.0])
+    assert freeze(array) is array

@@ -29,8 +29,14 @@ TINY = SpikeBERTConfig(
     mlp_ratio=2,
     threshold=0.5,
 )
-REFERENCE = replace(TINY, max_length=0, mask_padding=False)
-"""The quirks of `SpikeBERTConfig.reference` at a size for finite differences."""
+
+
+def like_reference(config: SpikeBERTConfig) -> SpikeBERTConfig:
+    """The quirks of `SpikeBERTConfig.reference` at another size."""
+    return replace(config, max_length=0, shift=0.0, mask_padding=False)
+
+
+REFERENCE = like_reference(TINY)
 
 SMALL = SpikeBERTConfig(
     vocab_size=50, dim=32, depth=2, heads=4, time_steps=4, num_labels=3, max_length=40, threshold=0.5
@@ -163,7 +169,7 @@ def test_sentences_of_a_batch_do_not_see_each_other() -> None:
 
 
 def test_reference_logits_depend_on_padding() -> None:
-    model = model_of(replace(SMALL, max_length=0, mask_padding=False))
+    model = model_of(like_reference(SMALL))
     ids = np.random.default_rng(5).integers(1, 50, (2, 6))
     mask = np.ones(ids.shape, bool)
     assert abs(model(*padded(ids, mask, 10, 0)).logits.data - model(ids).logits.data).max() > 1e-3
@@ -174,11 +180,32 @@ def test_the_reference_reads_a_bag_of_words() -> None:
     ids = rng.integers(1, 50, (4, 12))
     shuffled = rng.permuted(ids, axis=1)
     assert (shuffled != ids).any(axis=1).all()
-    bag = model_of(replace(SMALL, max_length=0, mask_padding=False))
+    bag = model_of(like_reference(SMALL))
     np.testing.assert_allclose(bag(shuffled).logits.data, bag(ids).logits.data, rtol=0, atol=1e-12)
     ordered = model_of(SMALL)
     difference = abs(ordered(shuffled).logits.data - ordered(ids).logits.data).max(axis=1)
     assert (difference > 1e-3).all()
+
+
+def test_like_reference_is_the_reference_preset() -> None:
+    preset = SpikeBERTConfig.reference(50, 32, 2, 4, num_labels=3, threshold=0.5)
+    assert preset == like_reference(SMALL)
+
+
+@pytest.mark.parametrize("shift", [0.0, 0.25, 0.5])
+def test_a_token_reaches_as_far_as_the_shifts_carry_it(shift: float) -> None:
+    """Without attention (scale 0) a token is seen one neighbour further away in every half of a block."""
+    config = replace(TINY, shift=shift, depth=1, attention_scale=0.0)
+    model = model_of(config)
+    ids = np.random.default_rng(3).integers(1, 11, (1, 9))
+    other = ids.copy()
+    other[0, 4] = ids[0, 4] % 10 + 1
+    before, after = (model(i).hidden_states[0].data for i in (ids, other))
+    changed = np.flatnonzero(abs(before - after).max(axis=(0, 2)) > 1e-9)
+    reach = 1 if shift else 0
+    assert changed.min() >= 4 - reach
+    assert changed.max() <= 4 + reach
+    assert 4 in changed
 
 
 def test_a_sentence_of_nothing_but_padding_gives_numbers() -> None:
@@ -211,7 +238,7 @@ def test_everything_that_spikes_is_a_count() -> None:
     assert len(layers) == 1 + 7 * SMALL.depth
     for name in layers:
         assert set(np.unique(seen[name])) <= {0.0, 1.0}, name
-        assert 0.01 < seen[name].mean() < 0.99, name
+        assert 0.001 < seen[name].mean() < 0.999, name
     for i in range(SMALL.depth):
         count = seen[f"blocks.{i}.attention.q.input"]
         assert (count == np.round(count)).all()
@@ -273,6 +300,7 @@ def test_it_learns_word_order() -> None:
         lambda: SpikeBERTConfig(time_steps=0),
         lambda: SpikeBERTConfig(mlp_ratio=0),
         lambda: SpikeBERTConfig(max_length=-1),
+        lambda: SpikeBERTConfig(shift=0.6),
         lambda: SpikeBERTConfig(feature_dim=-1),
         lambda: SpikeBERTConfig(vocab_size=-1),
         lambda: SpikeBERTConfig(surrogate="step"),

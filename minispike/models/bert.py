@@ -25,7 +25,7 @@ class BertConfig:
     """The shape of a BERT; field names as in Hugging Face's ``config.json``.
 
     ``num_labels`` is the number of classes of the task head, 0 for none; ``dropout`` applies to embeddings,
-    attention output and feed-forward output.
+    attention output and feed-forward output; ``initializer_range`` is the standard deviation of fresh weights.
     """
 
     vocab_size: int = 30522
@@ -38,6 +38,7 @@ class BertConfig:
     layer_norm_eps: float = 1e-12
     dropout: float = 0.1
     num_labels: int = 0
+    initializer_range: float = 0.02
 
     def __post_init__(self) -> None:
         if self.num_attention_heads < 1 or self.hidden_size % self.num_attention_heads:
@@ -62,9 +63,9 @@ class BertOutput:
 
 class _Embeddings(Module):
     def __init__(self, c: BertConfig, rng: np.random.Generator) -> None:
-        self.word_embeddings = Embedding(c.vocab_size, c.hidden_size, rng)
-        self.position_embeddings = Embedding(c.max_position_embeddings, c.hidden_size, rng)
-        self.token_type_embeddings = Embedding(c.type_vocab_size, c.hidden_size, rng)
+        self.word_embeddings = Embedding(c.vocab_size, c.hidden_size, rng, c.initializer_range)
+        self.position_embeddings = Embedding(c.max_position_embeddings, c.hidden_size, rng, c.initializer_range)
+        self.token_type_embeddings = Embedding(c.type_vocab_size, c.hidden_size, rng, c.initializer_range)
         self.LayerNorm = LayerNorm(c.hidden_size, c.layer_norm_eps)
 
     def forward(self, ids: Array, segments: Array) -> Tensor:
@@ -79,9 +80,9 @@ class _Embeddings(Module):
 
 class _SelfAttention(Module):
     def __init__(self, c: BertConfig, rng: np.random.Generator) -> None:
-        self.query = Linear(c.hidden_size, c.hidden_size, rng)
-        self.key = Linear(c.hidden_size, c.hidden_size, rng)
-        self.value = Linear(c.hidden_size, c.hidden_size, rng)
+        self.query = Linear(c.hidden_size, c.hidden_size, rng, c.initializer_range)
+        self.key = Linear(c.hidden_size, c.hidden_size, rng, c.initializer_range)
+        self.value = Linear(c.hidden_size, c.hidden_size, rng, c.initializer_range)
         self.heads = c.num_attention_heads
 
     def forward(self, x: Tensor, mask: Array | None) -> Tensor:
@@ -92,7 +93,7 @@ class _Output(Module):
     """Linear, dropout, residual, layer norm: the end of both halves of a layer."""
 
     def __init__(self, in_features: int, c: BertConfig, rng: np.random.Generator) -> None:
-        self.dense = Linear(in_features, c.hidden_size, rng)
+        self.dense = Linear(in_features, c.hidden_size, rng, c.initializer_range)
         self.LayerNorm = LayerNorm(c.hidden_size, c.layer_norm_eps)
         self.rate = c.dropout
 
@@ -110,14 +111,14 @@ class _Attention(Module):
 
 
 class _Dense(Module):
-    def __init__(self, in_features: int, out_features: int, rng: np.random.Generator) -> None:
-        self.dense = Linear(in_features, out_features, rng)
+    def __init__(self, in_features: int, out_features: int, c: BertConfig, rng: np.random.Generator) -> None:
+        self.dense = Linear(in_features, out_features, rng, c.initializer_range)
 
 
 class _Layer(Module):
     def __init__(self, c: BertConfig, rng: np.random.Generator) -> None:
         self.attention = _Attention(c, rng)
-        self.intermediate = _Dense(c.hidden_size, c.intermediate_size, rng)
+        self.intermediate = _Dense(c.hidden_size, c.intermediate_size, c, rng)
         self.output = _Output(c.intermediate_size, c, rng)
 
     def forward(self, x: Tensor, mask: Array | None, rng: Rng) -> Tensor:
@@ -142,9 +143,9 @@ class Bert(Module):
         self.config = config
         self.embeddings = _Embeddings(config, rng)
         self.encoder = _Encoder(config, rng)
-        self.pooler = _Dense(config.hidden_size, config.hidden_size, rng)
+        self.pooler = _Dense(config.hidden_size, config.hidden_size, config, rng)
         if config.num_labels:
-            self.classifier = Linear(config.hidden_size, config.num_labels, rng)
+            self.classifier = Linear(config.hidden_size, config.num_labels, rng, config.initializer_range)
 
     def forward(
         self, input_ids: Array, mask: Array | None = None, segment_ids: Array | None = None, rng: Rng = None
@@ -189,7 +190,7 @@ class MaskedLanguageModel(Module):
     def __init__(self, bert: Bert, rng: np.random.Generator) -> None:
         self.bert = bert
         width = bert.config.hidden_size
-        self.dense = Linear(width, width, rng)
+        self.dense = Linear(width, width, rng, bert.config.initializer_range)
         self.norm = LayerNorm(width, bert.config.layer_norm_eps)
         self.bias = Parameter(np.zeros(bert.config.vocab_size))
 

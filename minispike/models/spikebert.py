@@ -2,7 +2,8 @@
 
     ids -> embedding + position -> spikes -> block, block, ... -> norm -> mean over tokens -> classifier
     block:  x + fire(o(spiking attention of fire(q x), fire(k x), fire(v x)))
-            x + fire(fc2(fire(fc1 x)))              every weight matrix followed by layer norm and LIF neurons
+            x + fire(fc2(fire(fc1 x)))
+            every weight matrix followed by layer norm and LIF neurons; both halves read x through a token shift
 
 Everything in time is ``[T, B, L, D]``: time steps, batch, tokens, width. The input spikes are the same at every
 step, so the first block's weights meet them once, as ``[1, B, L, D]``, and time begins in its neurons.
@@ -22,6 +23,7 @@ from minispike.nn.module import Module, ModuleList
 from minispike.ops import mean, sum_
 from minispike.snn.attention import spiking_attention
 from minispike.snn.neurons import LIFNeuron, lif
+from minispike.snn.shift import shift_tokens
 from minispike.snn.surrogate import SURROGATES, spike
 from minispike.tensor import Tensor
 
@@ -42,6 +44,8 @@ class SpikeBERTConfig:
         num_labels: C, classes; 0 in a run's configuration: that of the data.
         max_length: rows of the position table; 0: no position information, as in the reference.
         feature_dim: width of the features that are distilled; 0: that of the teacher (or ``dim``).
+        shift: share of the channels that both halves of a block read from the token before, and again from the
+            token after (see `minispike.snn.shift`); 0: none, as in the reference.
         mlp_ratio: hidden width of the feed-forward part, in units of ``dim``.
         tau: membrane time constant in time steps.
         threshold: firing threshold; attention's neurons have half of it.
@@ -59,6 +63,7 @@ class SpikeBERTConfig:
     num_labels: int = 0
     max_length: int = 128
     feature_dim: int = 0
+    shift: float = 0.25
     mlp_ratio: int = 4
     tau: float = 2.0
     threshold: float = 1.0
@@ -74,6 +79,9 @@ class SpikeBERTConfig:
             raise ConfigError(
                 problem("surrogate", expected=expected, got=repr(self.surrogate), hint="'atan'")
             )
+        if not 0 <= self.shift <= 0.5:
+            got = str(self.shift)
+            raise ConfigError(problem("shift", expected="a share from 0 to 0.5", got=got, hint="shift=0.25"))
         for name in ("dim", "depth", "heads", "time_steps", "mlp_ratio"):
             if getattr(self, name) < 1:
                 got = str(getattr(self, name))
@@ -102,7 +110,7 @@ class SpikeBERTConfig:
         """The model of the authors' program, quirks included: no positions, and padding like any token."""
         return cls(
             vocab_size, dim, depth, heads, time_steps, num_labels,
-            max_length=0, tau=tau, threshold=threshold, mask_padding=False,
+            max_length=0, shift=0.0, tau=tau, threshold=threshold, mask_padding=False,
         )  # fmt: skip
 
     def neuron(self, threshold: float | None = None) -> LIFNeuron:
@@ -183,12 +191,16 @@ class Block(Module):
     def __init__(self, c: SpikeBERTConfig, rng: np.random.Generator) -> None:
         self.attention = Attention(c, rng)
         self.mlp = MLP(c, rng)
+        self.shifted = int(c.shift * c.dim)
 
     def forward(
         self, x: Tensor, steps: int, mask: Array | None, name: str, observe: Observer | None
     ) -> Tensor:
-        x = x + self.attention(x, steps, mask, f"{name}.attention", observe)
-        return x + self.mlp(x, steps, f"{name}.mlp", observe)
+        x = x + self.attention(self._shift(x, mask), steps, mask, f"{name}.attention", observe)
+        return x + self.mlp(self._shift(x, mask), steps, f"{name}.mlp", observe)
+
+    def _shift(self, x: Tensor, mask: Array | None) -> Tensor:
+        return shift_tokens(x, self.shifted, mask) if self.shifted else x
 
 
 class Transform(Module):

@@ -362,7 +362,9 @@ def minimum(a: TensorLike, b: TensorLike) -> Tensor:
 
 def where(condition: Array, a: TensorLike, b: TensorLike) -> Tensor:
     """``a`` where the boolean array ``condition`` holds, else ``b``."""
-    return Where(asarray(condition, dtype=bool))(a, b)
+    if not hasattr(condition, "astype"):
+        condition = asarray(condition)
+    return Where(condition.astype(bool))(a, b)
 
 
 def cast_to(a: TensorLike, dtype: Any) -> Tensor:

@@ -266,7 +266,9 @@ class Einsum(Op):
 def _shift(a: Tensor, axis: int) -> Tensor:
     """The maximum along an axis, as a constant: softmax does not depend on what is subtracted, so that will do."""
     _axes(axis, a.ndim)
-    return Tensor._of(a.array.max(axis=axis, keepdims=True, initial=-math.inf))
+    if a.size == 0:
+        return Tensor(0.0, dtype=a.dtype)
+    return Tensor._of(a.array.max(axis=axis, keepdims=True))
 
 
 def log_softmax(a: Tensor, axis: int = -1) -> Tensor:

@@ -18,6 +18,7 @@ from minispike.nn.module import Module
 from minispike.nn.optim import AdamW, clip_gradients
 from minispike.tensor import Tensor
 from minispike.train.journal import Journal
+from minispike.train.memory import keep_freed_memory
 from minispike.train.progress import Progress
 from minispike.train.schedule import Schedule
 
@@ -63,8 +64,11 @@ class Task(Protocol):
     """What a phase trains, and on what."""
 
     name: str
-    model: Module
-    """Whose parameters are trained, selected by dev, and left at their best."""
+
+    @property
+    def model(self) -> Module:
+        """Whose parameters are trained, selected by dev, and left at their best."""
+        ...
 
     def losses(self, step: int) -> Iterator[Mapping[str, Tensor]]:
         """The parts of a step's batch, one after the other: ``"loss"``, already weighted so that the parts add
@@ -121,16 +125,16 @@ def train(task: Task, c: TrainConfig, keeper: Keeper, *, decay_all: bool = False
         decay_all: weight decay on norms, biases and embeddings too, as the reference program has it.
 
     Returns:
-        ``score`` and ``step`` of the best weights, ``seconds`` of this process's training.
+        ``score`` and ``step`` of the best weights, ``seconds`` of training, those before a resumed
+        checkpoint included.
 
     Raises:
         TrainingError: a loss is not a number; the last checkpoint stays.
     """
-    began = time.monotonic()
     optimiser = AdamW(task.model.named_parameters(), weight_decay=c.weight_decay, decay_all=decay_all)
     selection = _Selection()
-    start = _resume(task, optimiser, selection, keeper)
-    saved = time.monotonic()
+    start, before = _resume(task, optimiser, selection, keeper)
+    began = saved = time.monotonic()
     rates = c.rates()
     with Progress(task.name, c.steps, start=start) as progress:
         for step in range(start, c.steps):
@@ -138,7 +142,7 @@ def train(task: Task, c: TrainConfig, keeper: Keeper, *, decay_all: bool = False
                 break
             rate = rates.learning_rate(step, c.steps, c.learning_rate)
             terms = _step(task, optimiser, step, rate, c.clip, keeper.path)
-            figures = {"loss": terms["loss"]}
+            figures: dict[str, Any] = {"loss": terms["loss"]}
             if step % max(1, c.steps // LOG_POINTS) == 0 or step == c.steps - 1:
                 keeper.journal.write(phase=task.name, step=step, rate=rate, **terms)
             if _evaluation_due(step, c):
@@ -149,11 +153,12 @@ def train(task: Task, c: TrainConfig, keeper: Keeper, *, decay_all: bool = False
                     figures["dev"] = found["score"]
             progress.update(**figures)
             if time.monotonic() - saved > 60 * keeper.minutes and step < c.steps - 1:
-                _save(task, optimiser, selection, step + 1, keeper)
                 saved = time.monotonic()
+                _save(task, optimiser, selection, step + 1, before + saved - began, keeper)
     if selection.weights:
         task.model.load_state_dict(selection.weights)
-    return {"score": selection.best, "step": selection.best_step, "seconds": time.monotonic() - began}
+    seconds = before + time.monotonic() - began
+    return {"score": selection.best, "step": selection.best_step, "seconds": seconds}
 
 
 def _step(
@@ -182,7 +187,7 @@ def _not_a_number(task: str, term: str, step: int, value: float, checkpoint: Pat
         f"{task}, step {step}: {term}",
         expected="a finite number",
         got=f"{value}{kept}",
-        hint="a smaller learning_rate or clip=1.0, then --resume",
+        hint="a smaller learning_rate or clip=1.0, in config.toml before --resume or in a new run",
     )
 
 
@@ -192,28 +197,30 @@ def _evaluation_due(step: int, c: TrainConfig) -> bool:
     return step == c.steps - 1 or ((step + 1) % every == 0 and c.steps - 1 - step >= every // 2)
 
 
-def _save(task: Task, optimiser: AdamW, selection: _Selection, step: int, keeper: Keeper) -> None:
+def _save(
+    task: Task, optimiser: AdamW, selection: _Selection, step: int, seconds: float, keeper: Keeper
+) -> None:
     tensors = {f"model.{n}": a for n, a in task.model.state_dict().items()}
     tensors |= {f"optimiser.{n}": a for n, a in optimiser.state_dict().items()}
     tensors |= {f"best.{n}": a for n, a in selection.weights.items()}
     keeper.journal.sync()
     notes: dict[str, Any] = {"phase": task.name, "step": step, "journal": keeper.journal.position}
     notes |= {"best": repr(selection.best), "best_step": selection.best_step}
-    notes |= {"waited": selection.waited, "stopped": selection.stopped}
+    notes |= {"waited": selection.waited, "stopped": selection.stopped, "seconds": seconds}
     save_tensors(keeper.path, tensors, notes)
 
 
-def _resume(task: Task, optimiser: AdamW, selection: _Selection, keeper: Keeper) -> int:
-    """Take up the checkpoint of this task; the step to go on with, 0 where there is none."""
+def _resume(task: Task, optimiser: AdamW, selection: _Selection, keeper: Keeper) -> tuple[int, float]:
+    """Take up the checkpoint of this task: the step to go on with, and the seconds so far; 0 without one."""
     if not keeper.path.is_file():
-        return 0
+        return 0, 0.0
     tensors, notes = load_tensors(keeper.path)
     if notes.get("phase") != task.name:
-        return 0
+        return 0, 0.0
     task.model.load_state_dict(part(tensors, "model."))
     optimiser.load_state_dict(part(tensors, "optimiser."))
     selection.best, selection.best_step = float(notes["best"]), notes["best_step"]
     selection.waited, selection.stopped = notes["waited"], notes["stopped"]
     selection.weights = part(tensors, "best.")
     keeper.journal.truncate(notes["journal"])
-    return int(notes["step"])
+    return int(notes["step"]), float(notes.get("seconds", 0.0))

@@ -1,0 +1,1 @@
+"""What the commands of ``minispike`` do; each module is imported when its command is run."""

@@ -1,0 +1,55 @@
+"""``minispike distill``: the main job, for one seed or several."""
+
+import sys
+import time
+from argparse import Namespace
+from collections.abc import Mapping
+from pathlib import Path
+
+from minispike.commands.options import assemble, command, list_settings, refuse_settings
+from minispike.commands.text import energy_line, percent, results_table, say, table
+from minispike.pipeline import distill
+from minispike.runfolder import CONFIG, REPORT, Facts, read_config
+from minispike.seeds import PLAN, Plan, run_seeds, spread
+from minispike.settings import describe
+
+
+def run(args: Namespace) -> int:
+    """Carry out the command."""
+    if args.list_settings:
+        print(list_settings(assemble(args)))
+        return 0
+    if args.resume is not None:
+        refuse_settings(args, "seeds")
+    out = Path(args.resume or args.out or f"runs/{time.strftime('%Y%m%d-%H%M%S')}")
+    plan = Plan.read(out) if args.resume and (out / PLAN).is_file() else None
+    if plan is None and args.seeds is not None:
+        plan = Plan.of(assemble(args), args.seeds)
+    resume = args.resume is not None
+    try:
+        if plan is not None:
+            _tell_all(run_seeds(plan, out, resume=resume, say=say), out)
+        else:
+            config = read_config(out) if resume else assemble(args)
+            _tell(distill(config, out, resume=resume, begin=lambda: say(describe(config))), out)
+    except KeyboardInterrupt:
+        if any((out / name).is_file() for name in (CONFIG, PLAN)):
+            go_on = command("minispike", "distill", "--resume", out)
+            print(f"interrupted; to go on: {go_on}", file=sys.stderr)
+        raise
+    return 0
+
+
+def _tell(facts: Facts, out: Path) -> None:
+    say("\n" + results_table(facts["evaluation"]["table"]))
+    say("\n" + energy_line(facts["energy"]))
+    say(f"report: {out / REPORT}")
+
+
+def _tell_all(results: Mapping[int, Facts], out: Path) -> None:
+    """Each seed by itself, then mean and standard deviation."""
+    for seed, facts in results.items():
+        say(f"\nseed {seed}")
+        _tell(facts, out / f"seed-{seed}")
+    rows = [(name, percent(mean), percent(sd)) for name, (mean, sd) in spread(results).items()]
+    say(f"\n{len(results)} seeds\n" + table(("model", "mean accuracy", "standard deviation"), rows))

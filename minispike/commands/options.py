@@ -1,0 +1,103 @@
+"""From flags to a configuration: preset, then environment, then file, then flags, then ``--set``."""
+
+import shlex
+import tomllib
+from argparse import Namespace
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from minispike import backend
+from minispike.config import RunConfig, preset
+from minispike.errors import ConfigError, problem
+from minispike.settings import describe, fields_help, override, read_toml
+
+FLAGS = {
+    "data": "data.path",
+    "text": "data.text",
+    "teacher": "teacher.path",
+    "backend": "backend",
+    "seed": "seed",
+}
+"""Flags that are settings, with their keys."""
+
+
+def assemble(args: Namespace, *, own_data: bool = False) -> RunConfig:
+    """The configuration that the flags describe.
+
+    Args:
+        args: what was given; flags of `FLAGS` that a command lacks may be missing.
+        own_data: begin with the preset for real data, whatever the flags, where none is asked for.
+
+    Raises:
+        ConfigError: an unknown preset or key, a wrong value, a file that is no TOML.
+    """
+    begin = dict(text.partition("=")[::2] for text in args.set)
+    if "preset" in begin:
+        hint = f"--preset {begin['preset'] or 'mini'}"
+        raise ConfigError(problem("preset", expected="a flag of its own", got="--set", hint=hint))
+    table = _peek(args.config)
+    paths = getattr(args, "data", None), begin.get("data.path"), table.get("data.path")
+    own_data = own_data or any(paths)
+    name = args.preset or table.get("preset") or ("mini" if own_data else "tiny")
+    config = replace(preset(name), backend=backend.current())
+    if args.config is not None:
+        config = read_toml(RunConfig, args.config, config)
+    given = {key: getattr(args, flag, None) for flag, key in FLAGS.items()}
+    flags = [f"{key}={value}" for key, value in given.items() if value is not None]
+    return override(replace(config, preset=name), [*flags, *args.set])
+
+
+def refuse_settings(args: Namespace, *also: str) -> None:
+    """With ``--resume`` the configuration is the run's own: no flag may say otherwise.
+
+    Args:
+        args: what was given.
+        also: names of further arguments that ``--resume`` excludes.
+
+    Raises:
+        ConfigError: such a flag was given.
+    """
+    names = [*FLAGS, "preset", "config", "set", "out", *also]
+    given = [f"--{name}" for name in names if getattr(args, name, None) not in (None, [])]
+    if given:
+        expected, hint = "no settings beside it, for the run has its own", "--resume alone, or a new run"
+        raise ConfigError(problem("--resume", expected=expected, got=", ".join(given), hint=hint))
+
+
+def need(args: Namespace, *names: str) -> None:
+    """See that flags are given which a new job cannot do without.
+
+    Raises:
+        ConfigError: one is missing.
+    """
+    for name in names:
+        if getattr(args, name) is None:
+            raise ConfigError(problem(f"--{name}", expected="a path", got="nothing", hint=f"--{name} PATH"))
+
+
+def list_settings(config: RunConfig) -> str:
+    """Every setting with its value in ``config``, its meaning and its type."""
+    lines = (line.partition("=") for line in describe(config).splitlines())
+    values = {key.strip(): value.strip() for key, _, value in lines}
+    rows = [(f"{row.key} = {values[row.key]}", f"{row.help} ({row.type})") for row in fields_help(RunConfig)]
+    width = max(len(setting) for setting, _ in rows)
+    return "\n".join(f"{setting:<{width}}  {meaning.strip()}" for setting, meaning in rows)
+
+
+def command(*words: object) -> str:
+    """A command as it can be typed."""
+    return shlex.join(str(word) for word in words)
+
+
+def _peek(file: str | None) -> dict[str, Any]:
+    """The two settings that decide on the preset. A file's mistakes are told when it is read in full."""
+    if file is None:
+        return {}
+    try:
+        table = tomllib.loads(Path(file).read_text(encoding="utf-8-sig"))
+    except (OSError, ValueError):
+        return {}
+    data = table.get("data")
+    found = {"preset": table.get("preset"), "data.path": data.get("path") if isinstance(data, dict) else None}
+    return {key: value for key, value in found.items() if isinstance(value, str)}

@@ -1,0 +1,196 @@
+"""A finished run, ready to be asked.
+
+    run = minispike.load("runs/tiny")
+    run.predict(["not a good film at all ."])[0].label
+
+The files of students are written and read here too.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from minispike.backend import asarray
+from minispike.checkpoint import load_tensors, save_tensors
+from minispike.config import RunConfig
+from minispike.data.batches import in_order
+from minispike.data.text import Examples
+from minispike.data.tokenizer import Encoded, Tokenizer
+from minispike.distill.stages import student_logits
+from minispike.energy import Convention, EnergyReport, measure_energy
+from minispike.errors import CheckpointError, DataError, MinispikeError, RunFolderError, problem
+from minispike.metrics import ModelResult
+from minispike.models.spikebert import SpikeBERT, SpikeBERTConfig
+from minispike.record import Recorder
+from minispike.runfolder import MODEL, TOKENIZER, read_config
+from minispike.settings import from_mapping
+from minispike.teaching import teacher_shape
+from minispike.tensor import no_grad
+
+__all__ = ["ClassCount", "Evaluation", "LoadedRun", "Prediction", "load", "load_student", "save_student"]
+
+_BATCH = 32
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What the student says about a text: the likeliest label, and the probability of each label, 0 to 1."""
+
+    label: str
+    probabilities: Mapping[str, float]
+
+
+@dataclass(frozen=True)
+class ClassCount:
+    """Of one label: how many examples have it, how many were given it, and how many of those rightly."""
+
+    label: str
+    examples: int
+    predicted: int
+    right: int
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """How good the student is on labelled texts: all of them together, and label by label."""
+
+    result: ModelResult
+    examples: int
+    classes: tuple[ClassCount, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class LoadedRun:
+    """The student of a run with all it needs. It lives on the backend that was in use when it was loaded.
+
+    Attributes:
+        path: the run folder.
+        model: the student.
+        tokenizer: of its texts.
+        label_names: of its classes, in the order of its logits.
+        config: of the run.
+    """
+
+    path: Path
+    model: SpikeBERT
+    tokenizer: Tokenizer
+    label_names: tuple[str, ...]
+    config: RunConfig
+
+    def encode(self, texts: Sequence[str], pairs: Sequence[str] | None = None) -> Encoded:
+        """The token ids of N texts, or of N pairs, cut to the length that the student was trained with."""
+        return self.tokenizer.encode(texts, pairs, self.config.data.max_length)
+
+    def logits(self, texts: Sequence[str], pairs: Sequence[str] | None = None) -> "np.ndarray[Any, Any]":
+        """The logits ``[N, C]`` of N texts, or of N pairs, on the host."""
+        if not len(texts):
+            return np.empty((0, len(self.label_names)), dtype=np.float32)
+        logits: np.ndarray[Any, Any] = student_logits(
+            self.model, self.encode(texts, pairs), self.tokenizer.pad_id
+        )
+        return logits
+
+    def predict(self, texts: Sequence[str], pairs: Sequence[str] | None = None) -> list[Prediction]:
+        """The label of each text, or of each pair, with the probabilities of all labels."""
+        logits = self.logits(texts, pairs).astype(np.float64)
+        shares = np.exp(logits - logits.max(axis=1, keepdims=True))
+        shares /= shares.sum(axis=1, keepdims=True)
+        names = self.label_names
+        return [Prediction(names[int(p.argmax())], dict(zip(names, p.tolist(), strict=True))) for p in shares]
+
+    def evaluate(self, examples: Examples) -> Evaluation:
+        """Compare the student's answers with the labels of ``examples``, numbered as ``label_names``.
+
+        Raises:
+            DataError: they have no labels, or there are none.
+        """
+        if examples.labels is None:
+            hint = "a file with the column label"
+            raise DataError(problem("examples", expected="labels", got="unlabelled text", hint=hint))
+        truth, count = examples.labels, len(self.label_names)
+        found = self.logits(examples.texts, examples.pairs).argmax(axis=1)
+        result = ModelResult.measure("student", truth, found, count)
+        classes = (
+            ClassCount(
+                name,
+                examples=int((truth == i).sum()),
+                predicted=int((found == i).sum()),
+                right=int(((truth == i) & (found == i)).sum()),
+            )
+            for i, name in enumerate(self.label_names)
+        )
+        return Evaluation(result, len(truth), tuple(classes))
+
+    def energy(
+        self, texts: Sequence[str], pairs: Sequence[str] | None = None, convention: Convention = "mac"
+    ) -> EnergyReport:
+        """The energy of a mean text, next to a BERT of the same shape and, where known, the teacher.
+
+        Raises:
+            DataError: there is no text.
+        """
+        batches = in_order(self.encode(texts, pairs), _BATCH, pad_id=self.tokenizer.pad_id)
+        return measure_energy(self.model, batches, teacher_shape(self.path), convention)
+
+    def firing_rates(self, texts: Sequence[str], pairs: Sequence[str] | None = None) -> dict[str, float]:
+        """Spikes for each neuron, token and time step, by layer, 0 to 1; see `Recorder.firing_rates`."""
+        recorder = Recorder()
+        with no_grad():
+            for batch in in_order(self.encode(texts, pairs), _BATCH, pad_id=self.tokenizer.pad_id):
+                mask = asarray(batch.mask)
+                self.model(asarray(batch.input_ids), mask, features=False, observe=recorder.batch(mask))
+        return recorder.firing_rates()
+
+
+def load(run: str | Path) -> LoadedRun:
+    """Load the student of a run, on the backend in use.
+
+    Args:
+        run: a folder that ``minispike distill`` wrote.
+
+    Raises:
+        RunFolderError: it is no run, or its student is not trained yet.
+        CheckpointError: the student's file is damaged, or of something else.
+        DataError: its tokenizer is missing, damaged, or of another model.
+        ConfigError: its configuration is damaged.
+    """
+    path = Path(run)
+    config = read_config(path)
+    if not (path / MODEL).is_file():
+        expected, hint = "a run whose student is trained", f"minispike distill --resume {path}"
+        raise RunFolderError(problem(str(path), expected=expected, got=f"no {MODEL}", hint=hint))
+    model, label_names = load_student(path / MODEL)
+    if len(label_names) != model.config.num_labels:
+        expected = f"the names of {model.config.num_labels} labels"
+        got, hint = str(len(label_names)), "the model.safetensors of a finished run"
+        raise CheckpointError(problem(str(path / MODEL), expected=expected, got=got, hint=hint))
+    tokenizer = Tokenizer.from_file(path / TOKENIZER)
+    tokenizer.check_matches(model.config.vocab_size)
+    return LoadedRun(path, model, tokenizer, label_names, config)
+
+
+def save_student(path: Path, student: SpikeBERT, label_names: Sequence[str] = ()) -> None:
+    """The weights, with the configuration and the names of the labels in the file's header."""
+    save_tensors(path, student.state_dict(), {"student": vars(student.config), "labels": list(label_names)})
+
+
+def load_student(path: Path) -> tuple[SpikeBERT, tuple[str, ...]]:
+    """A student and the names of its labels.
+
+    Raises:
+        CheckpointError: the file is missing, damaged, or holds something else.
+    """
+    weights, notes = load_tensors(path)
+    if "student" not in notes:
+        expected, got = "a student with its configuration", "tensors of something else"
+        hint = "the folder of a finished run"
+        raise CheckpointError(problem(str(path), expected=expected, got=got, hint=hint))
+    try:
+        student = SpikeBERT(from_mapping(SpikeBERTConfig, notes["student"], where="student"))
+        student.load_state_dict(weights)
+    except MinispikeError as error:
+        raise CheckpointError(f"{path}: {error}") from error
+    return student, tuple(notes.get("labels", ()))

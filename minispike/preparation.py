@@ -1,0 +1,164 @@
+"""What a run reads, checked before anything is written, and what its phases share."""
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, replace
+from importlib.util import find_spec
+from pathlib import Path
+
+import numpy as np
+
+from minispike.config import RunConfig
+from minispike.corpus import Corpus, Split, encode, read_corpus
+from minispike.data.tokenizer import Encoded, Tokenizer
+from minispike.distill.losses import layer_map
+from minispike.distill.start import StartingTables, starting_tables
+from minispike.errors import BackendError, ConfigError, RunFolderError, problem
+from minispike.models.bert import Bert
+from minispike.models.spikebert import SpikeBERTConfig
+from minispike.runfolder import TOKENIZER, RunFolder
+from minispike.teaching import READ, find_tokenizer, given_teacher, prepare_teachers, scratch_shape
+from teachers.onnx_teacher import OnnxTeacher
+
+EXTRAS = ("safetensors", "tokenizers", "onnx", "onnxruntime", "matplotlib")
+"""What a run imports sooner or later: better missed in the first second than in the last."""
+
+STUDENT_SEED = 3
+
+
+@dataclass(frozen=True, eq=False)
+class Inputs:
+    """Everything that a run reads.
+
+    Attributes:
+        corpus: the texts.
+        tokenizer: of teacher and student.
+        train, dev, test: the labelled splits, encoded.
+        unlabelled: the unlabelled sentences, encoded.
+        given: the teacher, where one is given and the run has no copy yet.
+    """
+
+    corpus: Corpus
+    tokenizer: Tokenizer
+    train: Split
+    dev: Split
+    test: Split
+    unlabelled: Encoded
+    given: Bert | OnnxTeacher | None
+
+
+@dataclass(frozen=True, eq=False)
+class Prepared:
+    """Everything the student's phases share."""
+
+    run: RunFolder
+    corpus: Corpus
+    tokenizer: Tokenizer
+    train: Split
+    dev: Split
+    test: Split
+    unlabelled: Encoded
+    pretrained: OnnxTeacher
+    finetuned: OnnxTeacher
+    student: SpikeBERTConfig
+    start: StartingTables
+
+    @property
+    def layers(self) -> int:
+        """The teacher's number of layers."""
+        return self.pretrained.num_layers
+
+
+def read_inputs(c: RunConfig, out: Path, done: Collection[str] = ()) -> Inputs:
+    """Read and check what a run needs, and write nothing.
+
+    Args:
+        c: the configuration.
+        out: the run folder; an interrupted run has its tokenizer there.
+        done: the phases that are on record.
+
+    Raises:
+        MinispikeError: whatever is missing, damaged, or does not fit together.
+    """
+    _check_extras()
+    corpus = read_corpus(c.data, c.seed)
+    tokenizer = find_tokenizer(c.teacher, corpus, out / TOKENIZER)
+    data, length = corpus.data, c.data.max_length
+    train, dev, test = (encode(tokenizer, split, length) for split in (data.train, data.dev, data.test))
+    unlabelled = tokenizer.encode(corpus.unlabelled, max_length=length)
+    copied = READ in done
+    given = None if copied else given_teacher(c.teacher, tokenizer, len(data.label_names))
+    if not copied:
+        _check_fit(c, tokenizer, given)
+    return Inputs(corpus, tokenizer, train, dev, test, unlabelled, given)
+
+
+def prepare(run: RunFolder, inputs: Inputs) -> Prepared:
+    """Make the teachers, or find them on record, and whatever else the student's phases share.
+
+    Raises:
+        RunFolderError: an interrupted run has read other texts.
+    """
+    c, corpus, tokenizer = run.config, inputs.corpus, inputs.tokenizer
+    check_same_texts(run, corpus.digest(), corpus.notes)
+    if not (run.path / TOKENIZER).is_file():
+        tokenizer.save(run.path / TOKENIZER)
+    num_labels = len(corpus.data.label_names)
+    pretrained, finetuned = prepare_teachers(
+        run, inputs.given, tokenizer, inputs.unlabelled, inputs.train, inputs.dev, num_labels
+    )
+    student = replace(
+        c.student,
+        vocab_size=tokenizer.vocab_size,
+        num_labels=num_labels,
+        feature_dim=pretrained.hidden_size,
+    )
+    rng = np.random.default_rng([c.seed, STUDENT_SEED, 1])
+    start = starting_tables(pretrained.word_embeddings, pretrained.position_embeddings, student.dim, rng)
+    return Prepared(
+        run, corpus, tokenizer, inputs.train, inputs.dev, inputs.test, inputs.unlabelled,
+        pretrained, finetuned, student, start,
+    )  # fmt: skip
+
+
+def _check_extras() -> None:
+    missing = [name for name in EXTRAS if find_spec(name) is None]
+    if missing:
+        got, hint = f"no {', no '.join(missing)}", 'pip install "minispike[distill,viz]"'
+        raise BackendError(problem("packages", expected=", ".join(EXTRAS), got=got, hint=hint))
+
+
+def _check_fit(c: RunConfig, tokenizer: Tokenizer, given: Bert | OnnxTeacher | None) -> None:
+    """Lengths and layers of configuration, teacher and student must agree."""
+    if isinstance(given, OnnxTeacher):
+        table = given.position_embeddings
+        layers, positions = given.num_layers, c.data.max_length if table is None else len(table)
+    else:
+        shape = given.config if given else scratch_shape(c.teacher, tokenizer.vocab_size, c.data.max_length)
+        layers, positions = shape.num_hidden_layers, shape.max_position_embeddings
+    longest = min(positions, c.student.max_length or positions)
+    if c.data.max_length > longest:
+        whose = "student.max_length" if longest == c.student.max_length else "the teacher's positions"
+        expected, got = f"at most {longest}, {whose}", str(c.data.max_length)
+        hint = f"data.max_length={longest}"
+        raise ConfigError(problem("data.max_length", expected=expected, got=got, hint=hint))
+    for name, chosen in (("stage1", c.stage1.layers), ("stage2", c.stage2.layers)):
+        try:
+            layer_map(c.student.depth, layers, chosen)
+        except ConfigError as error:
+            raise ConfigError(f"{name}.{error}") from error
+
+
+def check_same_texts(run: RunFolder, digest: str, notes: Sequence[str]) -> None:
+    """See that a resumed run reads what the interrupted one has read.
+
+    Args:
+        run: keeps the two others on record.
+        digest: a fingerprint of the texts.
+        notes: on the texts.
+
+    Raises:
+        RunFolderError: other texts are on record.
+    """
+    if run.phase("texts", lambda: {"digest": digest, "notes": list(notes)})["digest"] != digest:
+        got, hint = "other texts or labels than before the interruption", "a new run with --out"
+        raise RunFolderError(problem(str(run.path), expected="the same data", got=got, hint=hint))

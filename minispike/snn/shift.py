@@ -1,0 +1,60 @@
+"""Token shift: some channels of every token are those of its neighbours, so that a layer sees words in order."""
+
+from collections.abc import Sequence
+
+from minispike.backend import Array, array_module
+from minispike.ops import concatenate
+from minispike.tensor import FusedOp, Tensor
+
+
+class ShiftTokens(FusedOp):
+    def __init__(self, channels: int, mask: Array | None) -> None:
+        self.channels, self.mask = channels, mask
+
+    def forward(self, x: Array) -> Array:
+        c = self.channels
+        out = x.copy()
+        out[..., 1:, :c] = x[..., :-1, :c]
+        out[..., :1, :c] = 0
+        out[..., :-1, c : 2 * c] = x[..., 1:, c : 2 * c]
+        out[..., -1:, c : 2 * c] = 0
+        if self.mask is not None:
+            out[..., :-1, c : 2 * c] *= self.mask[:, 1:]  # the last token's next one is padding
+        return out
+
+    def backward_arrays(self, grad: Array) -> Sequence[Array | None]:
+        c = self.channels
+        dx = grad.copy()
+        dx[..., :-1, :c] = grad[..., 1:, :c]
+        dx[..., -1:, :c] = 0
+        right = grad[..., :-1, c : 2 * c]
+        dx[..., 1:, c : 2 * c] = right if self.mask is None else right * self.mask[:, 1:]
+        dx[..., :1, c : 2 * c] = 0
+        return (dx,)
+
+
+def shift_tokens(x: Tensor, channels: int, mask: Array | None = None) -> Tensor:
+    """The first ``channels`` of each token from the token before it, the next ``channels`` from the one after.
+
+    Spikes stay spikes and nothing is computed: a shift is wiring. The token shift of RWKV (Peng et al. 2023,
+    arXiv 2305.13048), which SpikeGPT (Zhu et al. 2023, arXiv 2302.13939) uses too, made two-sided.
+
+    Args:
+        x: ``[..., B, L, D]``.
+        channels: at most D / 2. Beyond the ends there are zeros.
+        mask: ``[B, L, 1]``, ones for tokens and zeros for padding, which no token sees as its next. None: no padding.
+
+    Returns:
+        ``[..., B, L, D]``.
+    """
+    return ShiftTokens(channels, mask)(x)
+
+
+def shift_tokens_composed(x: Tensor, channels: int, mask: Array | None = None) -> Tensor:
+    """`shift_tokens` in elementary ops."""
+    c = channels
+    masked = x if mask is None else x * Tensor._of(mask)
+    gap = Tensor._of(array_module(x.array).zeros_like(x.array[..., :1, :c]))
+    before = concatenate([gap, x[..., : x.shape[-2] - 1, :c]], axis=-2)
+    after = concatenate([masked[..., 1:, c : 2 * c], gap], axis=-2)
+    return concatenate([before, after, x[..., 2 * c :]], axis=-1)

@@ -1,0 +1,210 @@
+"""Teachers by themselves: pretrained, fine-tuned, or converted, to be used by many runs.
+
+Each job leaves a folder in the layout of Hugging Face with a ``model.onnx`` beside it, which hands out every
+hidden state. While it trains, the folder is a run folder too: it can be interrupted and resumed.
+"""
+
+import hashlib
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from minispike import backend
+from minispike.config import RunConfig
+from minispike.corpus import encode, read_corpus
+from minispike.data.text import read_lines
+from minispike.data.tokenizer import Tokenizer
+from minispike.errors import ConfigError, TeacherError, problem
+from minispike.files import atomic_write
+from minispike.metrics import ModelResult
+from minispike.models.bert import Bert, bert_from_weights
+from minispike.preparation import check_same_texts
+from minispike.runfolder import TOKENIZER, Facts, RunFolder, check_free, read_config, read_state
+from minispike.teaching import encoder_weights, finetune_bert, pretrained_bert, scratch_shape
+from minispike.train.predict import predict_logits
+from teachers.convert import read_bert_folder, write_bert_folder
+from teachers.onnx_export import export_bert
+from teachers.onnx_teacher import OnnxTeacher, load_model, serialised
+from teachers.surgery import expose_hidden_states
+from teachers.training import FineTuning, Pretraining
+
+ONNX = "model.onnx"
+PRETRAIN, FINETUNE = "teacher pretrain", "teacher finetune"
+
+
+def pretrain_teacher(
+    config: RunConfig, out: Path, *, resume: bool = False, begin: Callable[[], None] | None = None
+) -> Facts:
+    """Train a tokenizer and a small BERT on unlabelled text (``data.text``), by guessing hidden words.
+
+    Args:
+        config: its sections ``data`` and ``teacher`` count; with ``resume``, that of the folder does.
+        out: the folder of the teacher.
+        resume: go on with an interrupted job.
+        begin: called once all inputs have been found fit, before anything is written.
+
+    Returns:
+        The results of the phase.
+
+    Raises:
+        MinispikeError: anything the user can mend.
+    """
+    config, done = _taken_up(config, out, resume, PRETRAIN)
+    if Pretraining.name in done:
+        return dict(done[Pretraining.name])
+    with backend.use(config.backend):
+        texts = read_lines(_given("data.text", config.data.text))[: config.data.text_limit or None]
+        digest = hashlib.sha256("\n".join(texts).encode()).hexdigest()
+        kept, length = out / TOKENIZER, config.data.max_length
+        tokenizer = (
+            Tokenizer.from_file(kept)
+            if kept.is_file()
+            else Tokenizer.train(texts, vocab_size=config.teacher.vocab_size)
+        )
+        encoded = tokenizer.encode(texts, max_length=length)
+        scratch_shape(config.teacher, tokenizer.vocab_size, length)  # or a mistake is told
+        if begin is not None:
+            begin()
+        run = RunFolder(out, config, resume=resume, job=PRETRAIN)
+
+        def work() -> Facts:
+            tokenizer.save(kept)
+            bert, facts = pretrained_bert(run, tokenizer, encoded)
+            _write(bert, kept, out)
+            return facts | {"truncated": encoded.truncated, "unknown": encoded.unknown}
+
+        try:
+            check_same_texts(run, digest, [f"{len(texts)} unlabelled"])
+            return run.phase(Pretraining.name, work)
+        finally:
+            run.close()
+
+
+def finetune_teacher(
+    config: RunConfig, out: Path, *, resume: bool = False, begin: Callable[[], None] | None = None
+) -> Facts:
+    """Fine-tune a BERT (``teacher.path``, a folder) on a task (``data.path``); the best on dev is kept.
+
+    Args:
+        config: its sections ``data`` and ``teacher`` count; with ``resume``, that of the folder does.
+        out: the folder of the teacher.
+        resume: go on with an interrupted job.
+        begin: called once all inputs have been found fit, before anything is written.
+
+    Returns:
+        The results of the phase: accuracy on ``dev``, and ``test`` with its interval and macro F1.
+
+    Raises:
+        MinispikeError: anything the user can mend.
+    """
+    config, done = _taken_up(config, out, resume, FINETUNE)
+    if FineTuning.name in done:
+        return dict(done[FineTuning.name])
+    with backend.use(config.backend):
+        source, length = Path(_given("teacher.path", config.teacher.path)), config.data.max_length
+        corpus = read_corpus(config.data, config.seed)
+        data = corpus.data
+        fields, weights = read_bert_folder(_folder(source))
+        tokenizer = Tokenizer.from_file(source)
+        tokenizer.check_matches(fields["vocab_size"])
+        if length > fields["max_position_embeddings"]:
+            positions = fields["max_position_embeddings"]
+            expected, hint = f"at most {positions}, the teacher's positions", f"data.max_length={positions}"
+            raise TeacherError(problem("data.max_length", expected=expected, got=str(length), hint=hint))
+        bert = bert_from_weights(fields, encoder_weights(weights), len(data.label_names))
+        train, dev, test = (encode(tokenizer, split, length) for split in (data.train, data.dev, data.test))
+        if begin is not None:
+            begin()
+        run = RunFolder(out, config, resume=resume, job=FINETUNE)
+
+        def work() -> Facts:
+            facts = finetune_bert(run, bert, tokenizer, train, dev)
+
+            def logits(ids: Any, mask: Any, segments: Any) -> Any:
+                return bert(ids, mask, segments).logits
+
+            found = predict_logits(logits, test.texts, pad_id=tokenizer.pad_id).argmax(axis=1)
+            result = ModelResult.measure("teacher", test.labels, found, len(data.label_names))
+            _write(bert, source, out, data.label_names)
+            figures = {name: getattr(result, name) for name in ("accuracy", "low", "high", "macro_f1")}
+            return facts | {"test": figures}
+
+        try:
+            check_same_texts(run, corpus.digest(), corpus.notes)
+            return run.phase(FineTuning.name, work)
+        finally:
+            run.close()
+
+
+def convert_teacher(source: Path, out: Path) -> Facts:
+    """Write the ONNX model of a teacher, with every hidden state, and its tokenizer beside it.
+
+    Args:
+        source: the folder of a BERT, or an ONNX model somebody else has exported.
+        out: the folder to write; must be new or empty.
+
+    Returns:
+        ``layers``, ``hidden_size``, ``num_labels``, ``vocab_size``, ``seconds``, and ``tokenizer``: whether
+        there was one beside the source.
+
+    Raises:
+        TeacherError: the source is no BERT, or no hidden states can be told in it.
+        DataError: its tokenizer is damaged or of another vocabulary.
+        RunFolderError: the folder is occupied.
+    """
+    began = time.monotonic()
+    check_free(out)
+    beside = source if source.is_dir() else source.parent
+    tokenizer = None
+    if any((beside / name).is_file() for name in (TOKENIZER, "vocab.txt")):
+        tokenizer = Tokenizer.from_file(beside)
+    if source.is_dir():
+        fields, weights = read_bert_folder(source)
+        if tokenizer is not None:
+            tokenizer.check_matches(fields["vocab_size"])
+        bert = bert_from_weights(fields, encoder_weights(weights), fields["num_labels"])
+        export_bert(bert.config, bert.state_dict(), out / ONNX)
+    else:
+        foreign = OnnxTeacher(source)
+        if tokenizer is not None:
+            tokenizer.check_matches(foreign.vocab_size)
+        content = serialised(source, expose_hidden_states(load_model(source)))
+        with atomic_write(out / ONNX, "wb") as file:
+            file.write(content)
+    if tokenizer is not None:
+        tokenizer.save(out / TOKENIZER)
+    made = OnnxTeacher(out / ONNX)
+    sizes = {name: getattr(made, name) for name in ("hidden_size", "num_labels", "vocab_size")}
+    seconds = time.monotonic() - began
+    return {"layers": made.num_layers, **sizes, "tokenizer": tokenizer is not None, "seconds": seconds}
+
+
+def _taken_up(config: RunConfig, out: Path, resume: bool, job: str) -> tuple[RunConfig, Facts]:
+    """The configuration that counts, and what is done."""
+    if resume:
+        return read_config(out), read_state(out, job)["done"]
+    check_free(out)
+    return config, {}
+
+
+def _given(name: str, path: str) -> str:
+    if not path:
+        hint = {"data.text": "--text FILE", "teacher.path": "--teacher DIR"}[name]
+        raise ConfigError(problem(name, expected="a path", got="nothing", hint=hint))
+    return path
+
+
+def _folder(source: Path) -> Path:
+    if source.is_dir():
+        return source
+    got = "a file" if source.exists() else "nothing there"
+    hint = "a folder with config.json, model.safetensors and tokenizer.json"
+    raise TeacherError(problem(str(source), expected="the folder of a BERT", got=got, hint=hint))
+
+
+def _write(bert: Bert, tokenizer: Path, out: Path, label_names: tuple[str, ...] | None = None) -> None:
+    """The layout of Hugging Face, and the ONNX model."""
+    weights = bert.state_dict()
+    write_bert_folder(bert.config, weights, tokenizer, out, label_names=label_names)
+    export_bert(bert.config, weights, out / ONNX)

@@ -1,0 +1,81 @@
+"""Runs of a few seconds, for the tests of the command line."""
+
+import contextlib
+import io
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+from helpers import SENTENCE
+
+from minispike.cli import main
+from minispike.train.journal import Journal
+
+TEACHER = (
+    "teacher.hidden_size=16", "teacher.layers=2", "teacher.heads=2", "teacher.vocab_size=300",
+    "teacher.pretraining.steps=8", "teacher.pretraining.batch_size=8",
+    "teacher.finetuning.steps=8", "teacher.finetuning.batch_size=8", "teacher.finetuning.evaluations=4",
+)  # fmt: skip
+TINY = (
+    "data.reviews.labelled=200", "data.reviews.dev=40", "data.reviews.test=60", "data.reviews.unlabelled=100",
+    *TEACHER,
+    "student.dim=16", "student.depth=2", "student.heads=2", "student.time_steps=2",
+    "stage1.steps=8", "stage1.batch_size=8", "stage2.steps=8", "stage2.batch_size=8", "stage2.evaluations=4",
+)  # fmt: skip
+"""Settings for ``--set``: the built-in corpus, shrunk, and networks of width 16."""
+
+
+class Outcome(NamedTuple):
+    """What a command left: its exit code, what it said, and what it complained about."""
+
+    code: int
+    out: str
+    err: str
+
+
+def minispike(*argv: object) -> Outcome:
+    """Run a command in this process."""
+    out, err = io.StringIO(), io.StringIO()
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+        code = main([str(word) for word in argv])
+    return Outcome(code, out.getvalue(), err.getvalue())
+
+
+def distill(out: Path, *settings: str, flags: Sequence[object] = ()) -> Outcome:
+    """A tiny run in the folder ``out``."""
+    return minispike("distill", "--out", out, *flags, "--set", *TINY, *settings)
+
+
+def assert_mistake(outcome: Outcome, *parts: str) -> None:
+    """The command has stopped with a sentence of the one form, that holds these parts, and no traceback."""
+    assert outcome.code == 2, outcome
+    assert "Traceback" not in outcome.err
+    message = outcome.err.strip().splitlines()[-1]
+    assert SENTENCE.fullmatch(message), outcome.err
+    for part in parts:
+        assert part in message
+
+
+def results(run: Path) -> dict[str, Any]:
+    """What a run has computed, down to the last digit, without the times it took."""
+    files = {str(path.relative_to(run)): path.read_bytes() for path in run.rglob("*.safetensors")}
+    files["energy"] = (run / "energy.json").read_bytes() if (run / "energy.json").is_file() else b""
+    state = json.loads((run / "state.json").read_text(encoding="utf-8"))
+    return {"state": _timeless(state), "metrics": Journal.read(run / "metrics.jsonl"), **files}
+
+
+def _timeless(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _timeless(item) for key, item in value.items() if key != "seconds"}
+    return value
+
+
+@pytest.fixture(scope="session")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Outcome]:
+    """A tiny run that is done, and what it said. Not to be changed; copy it first."""
+    run = tmp_path_factory.mktemp("runs") / "tiny"
+    outcome = distill(run)
+    assert outcome.code == 0, outcome.err
+    return run, outcome
