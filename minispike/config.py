@@ -88,9 +88,11 @@ def _tiny() -> RunConfig:
     return RunConfig(
         preset="tiny",
         data=DataConfig(max_length=32),
-        student=SpikeBERTConfig(dim=96, depth=3, heads=4, time_steps=4, max_length=32),
-        stage1=Stage1Config(steps=400, batch_size=64, learning_rate=2e-3),
-        stage2=Stage2Config(steps=800, batch_size=64, learning_rate=2e-3),
+        student=SpikeBERTConfig(dim=96, depth=2, heads=4, time_steps=4, max_length=32, threshold=0.5),
+        stage1=Stage1Config(steps=400, batch_size=32, learning_rate=4e-3),
+        stage2=Stage2Config(
+            steps=1200, batch_size=32, learning_rate=4e-3, labelled=0.25, weights=LossWeights(features=5.0)
+        ),
     )
 
 

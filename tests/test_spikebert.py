@@ -195,7 +195,7 @@ def test_like_reference_is_the_reference_preset() -> None:
 @pytest.mark.parametrize("shift", [0.0, 0.25, 0.5])
 def test_a_token_reaches_as_far_as_the_shifts_carry_it(shift: float) -> None:
     """Without attention (scale 0) a token is seen one neighbour further away in every half of a block."""
-    config = replace(TINY, shift=shift, depth=1, attention_scale=0.0)
+    config = replace(TINY, shift=shift, depth=1, attention_scale=0.0, max_length=9)
     model = model_of(config)
     ids = np.random.default_rng(3).integers(1, 11, (1, 9))
     other = ids.copy()

@@ -1,0 +1,369 @@
+"""Whatever is wrong with what a user gives: the command says what, where and how to mend it, and writes nothing."""
+
+import json
+import os
+import shutil
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from tiny import Outcome, assert_mistake, distill, minispike
+
+from minispike.checkpoint import load_tensors, save_tensors
+
+for library in ("tokenizers", "onnx", "onnxruntime", "safetensors", "matplotlib"):
+    pytest.importorskip(library)
+
+import onnx
+from onnx import TensorProto, helper, numpy_helper
+from plain_bert import Sizes, random_weights
+
+from minispike.data.tokenizer import Tokenizer
+from teachers.convert import write_bert_folder
+
+Finished = tuple[Path, Outcome]
+ROWS = tuple(f"a {word} {noun} .\t{label}" for word, label in (("fine", 1), ("dull", 0)) for noun in "abcdefgh")
+DEV = ("one fine day .\t1", "one dull day .\t0")
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    """A data set with nothing wrong yet."""
+    folder = tmp_path / "data"
+    folder.mkdir()
+    for name, rows in (("train", ROWS), ("dev", DEV), ("test", ("two fine days .\t1", "two dull days .\t0"))):
+        write_rows(folder / f"{name}.tsv", rows)
+    return folder
+
+
+@pytest.fixture
+def bert(tmp_path: Path) -> Path:
+    """A BERT folder with its tokenizer, and nothing wrong yet."""
+    texts = [row.split("\t")[0] for row in (*ROWS, *DEV)]
+    tokenizer = Tokenizer.train(texts, vocab_size=60)
+    tokenizer.save(tmp_path / "tokenizer.json")
+    sizes = Sizes(vocab_size=tokenizer.vocab_size, max_position_embeddings=32)
+    write_bert_folder(sizes, random_weights(sizes), tmp_path / "tokenizer.json", tmp_path / "bert")
+    return tmp_path / "bert"
+
+
+def write_rows(path: Path, rows: tuple[str, ...]) -> None:
+    path.write_text("\n".join(["text\tlabel", *rows]) + "\n", encoding="utf-8")
+
+
+def refused(tmp_path: Path, *flags: object, settings: tuple[str, ...] = (), parts: tuple[str, ...]) -> None:
+    """A run is refused with these parts in its message, and leaves no folder, not even an empty one."""
+    before = sorted(tmp_path.rglob("*"))
+    for more in ((), ("--seeds", 2)):
+        outcome = distill(tmp_path / "out" / "run", *settings, flags=(*flags, "--preset", "tiny", *more))
+        assert_mistake(outcome, *parts)
+        assert outcome.out == ""
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+# ---- Texts
+
+
+def test_nothing_is_wrong_yet(tmp_path: Path, data: Path, bert: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("minispike.summary.write_report", lambda *_: None)
+    outcome = distill(tmp_path / "run", flags=("--data", data, "--teacher", bert, "--preset", "tiny"))
+    assert outcome.code == 0, outcome.err
+
+
+def test_missing_files(tmp_path: Path, data: Path) -> None:
+    refused(tmp_path, "--data", tmp_path / "nowhere", parts=("nowhere: expected a folder with train.tsv", "got no"))
+    refused(tmp_path, "--data", data, "--text", data / "no.txt", parts=("no.txt: expected a readable file",))
+    refused(tmp_path, "--config", data / "no.toml", parts=("no.toml: expected a TOML file",))
+    refused(tmp_path, "--teacher", data / "no.onnx", parts=("no.onnx: expected the folder of a BERT",))
+    (data / "test.tsv").unlink()
+    refused(tmp_path, "--data", data, parts=("data: expected the files train.tsv and test.tsv", "no test.tsv"))
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "parts"),
+    [
+        ("train.tsv", b"", ("train.tsv: expected the header text<TAB>label", "got an empty file")),
+        ("train.tsv", b"text\tlabel\nfine\t1\ndull 0\n", ("train.tsv:3: expected 2 tab-separated columns", "dull 0")),
+        ("train.tsv", b"text\tlabel\nfine\t1\ngood\t1\n", ("train.tsv: expected at least two different labels",)),
+        ("train.tsv", "text\tlabel\nfine\t1\n好\t0\n".encode("gb18030"), ("train.tsv:3: expected UTF-8 text",)),
+        ("train.tsv", b"sentence\tlabel\nfine\t1\n", ("train.tsv:1: expected the header", "'sentence\\tlabel'")),
+        ("train.tsv", b"text\nfine\ndull\n", ("train.tsv:1: expected the column label",)),
+        ("dev.tsv", b"text\tlabel\nfine\t1\nodd\t2\n", ("dev.tsv:3: expected one of the labels 0, 1", "got '2'")),
+        ("test.tsv", b"text\tlabel\nfine\tgood\n", ("test.tsv:2: expected one of the labels 0, 1", "'good'")),
+        ("test.tsv", b"text\ttext2\tlabel\na\tb\t1\n", ("test.tsv:1: expected single texts, as in train",)),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_bad_labelled_files(tmp_path: Path, data: Path, name: str, content: bytes, parts: tuple[str, ...]) -> None:
+    (data / name).write_bytes(content)
+    refused(tmp_path, "--data", data, parts=parts)
+
+
+def test_bad_unlabelled_files(tmp_path: Path, data: Path) -> None:
+    text = data / "text.txt"
+    text.write_text("\n \n", encoding="utf-8")
+    refused(tmp_path, "--text", text, parts=("text.txt: expected one sentence a line", "a file without text"))
+    text.write_bytes("a day\n不".encode("utf-16"))
+    refused(tmp_path, "--text", text, parts=("text.txt:1: expected UTF-8 text",))
+    text.with_suffix(".xz").write_bytes(b"\xfd7zXZ and no more")
+    refused(tmp_path, "--text", text.with_suffix(".xz"), parts=("text.xz: expected a whole .xz file",))
+    text.write_text("Two fine days!\n", encoding="utf-8")
+    parts = ("unlabelled text: expected sentences that dev and test lack",)
+    refused(tmp_path, "--data", data, "--text", text, parts=parts)
+
+
+def test_labelled_files_for_a_run(finished: Finished, tmp_path: Path) -> None:
+    run, file = finished[0], tmp_path / "file.tsv"
+    write_rows(file, ("good\tpositive", "odd\tneutral"))
+    parts = ("file.tsv:3: expected one of the labels negative, positive", "got 'neutral'")
+    assert_mistake(minispike("evaluate", run, "--file", file), *parts)
+    file.write_text("text\ngood\n", encoding="utf-8")
+    assert_mistake(minispike("evaluate", run, "--file", file), "examples: expected labels, got unlabelled text")
+    assert minispike("energy", run, "--file", file).code == 0
+    for command in ("evaluate", "energy", "predict"):
+        outcome = minispike(command, run, "--file", tmp_path / "no.tsv")
+        assert_mistake(outcome, "no.tsv: expected a readable file")
+
+
+# ---- Settings
+
+
+@pytest.mark.parametrize(
+    ("setting", "parts"),
+    [
+        ("student.dept=2", ("student.dept: expected one of the keys of student", "try student.depth")),
+        ("stage3.steps=2", ("stage3: expected one of the keys of config",)),
+        ("stage1.steps=many", ("stage1.steps: expected int, got many",)),
+        ("stage1.steps=0", ("stage1.steps: expected a number >= 1",)),
+        ("stage1.layers=[1]", ("stage1.layers: expected 2 layers from 0 to 2",)),
+        ("stage2.layers=[1, 3]", ("stage2.layers: expected 2 layers from 0 to 2",)),
+        ("student.heads=3", ("student.heads: expected a divisor of dim",)),
+        ("teacher.heads=3", ("num_attention_heads: expected a divisor of hidden_size",)),
+        ("teacher.vocab_size=3", ("vocab_size: expected at least 7",)),
+        ("data.max_length=40", ("data.max_length: expected at most 32, student.max_length, got 40",)),
+        ("data.max_length=2", ("max_length: expected at least 3",)),
+        ("data.reviews.test=9000000", ("reviews: expected",)),
+        ("seed=-1", ("seed: expected a number >= 0, got -1",)),
+        ("backend=torch", ("backend: expected numpy or cupy, got 'torch'",)),
+        ("preset=mini", ("preset: expected a flag of its own", "try --preset mini")),
+        ("steps", ("override: expected key=value, got 'steps'",)),
+    ],
+)
+def test_bad_settings(
+    tmp_path: Path, setting: str, parts: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("minispike.data.reviews._PATIENCE", 1)
+    refused(tmp_path, settings=(setting,), parts=parts)
+
+
+def test_bad_settings_files(tmp_path: Path) -> None:
+    file = tmp_path / "own.toml"
+    file.write_text("[student\ndim = 16\n", encoding="utf-8")
+    refused(tmp_path, "--config", file, parts=("own.toml:1: expected TOML",))
+    file.write_text("[student]\ndims = 16\n", encoding="utf-8")
+    refused(tmp_path, "--config", file, parts=("own.toml: student.dims: expected one of the keys", "student.dim"))
+    assert_mistake(minispike("distill", "--preset", "huge"), "preset: expected one of tiny, mini", "got 'huge'")
+
+
+def test_no_cupy(finished: Finished, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "cupy", None)
+    parts = ("backend 'cupy': expected the package CuPy", "got ModuleNotFoundError", "--backend numpy")
+    refused(tmp_path, "--backend", "cupy", parts=parts)
+    assert_mistake(minispike("predict", finished[0], "good", "--backend", "cupy"), *parts)
+    monkeypatch.setenv("MINISPIKE_BACKEND", "cupy")
+    assert_mistake(minispike("predict", finished[0], "good"), *parts)
+    refused(tmp_path, parts=parts)
+
+
+# ---- Teachers
+
+
+def test_a_teacher_without_hidden_states(tmp_path: Path, bert: Path) -> None:
+    table = np.ones((60, 4), np.float32)
+    nodes = [
+        helper.make_node("Gather", ["table", "input_ids"], ["words"]),
+        helper.make_node("Cast", ["attention_mask"], ["mask"], to=TensorProto.FLOAT),
+        helper.make_node("ReduceMean", ["words"], ["logits"], axes=[1], keepdims=0),
+    ]
+    inputs = [
+        helper.make_tensor_value_info(name, TensorProto.INT64, ["batch", "length"])
+        for name in ("input_ids", "attention_mask")
+    ]
+    outputs = [helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["batch", 4])]
+    graph = helper.make_graph(nodes, "bag", inputs, outputs, [numpy_helper.from_array(table, "table")])
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    onnx.save(model, bert / "bag.onnx")
+    parts = ("hidden states: expected 1 + 2N layer norms", "got 0 layer norms")
+    refused(tmp_path, "--teacher", bert / "bag.onnx", parts=parts)
+    outcome = minispike("teacher", "convert", "--teacher", bert / "bag.onnx", "--out", tmp_path / "out")
+    assert_mistake(outcome, *parts)
+    assert not (tmp_path / "out").exists()
+
+
+def test_teachers_that_do_not_fit(tmp_path: Path, data: Path, bert: Path) -> None:
+    flags = ("--data", data, "--teacher", bert)
+    parts = ("data.max_length: expected at most 32, the teacher's positions, got 40",)
+    refused(tmp_path, *flags, settings=("data.max_length=40", "student.max_length=40"), parts=parts)
+    parts = ("bert: expected logits of 2 classes, got no classifier", "teacher.finetune=true")
+    refused(tmp_path, *flags, settings=("teacher.finetune=false",), parts=parts)
+    made = minispike("teacher", "convert", "--teacher", bert, "--out", tmp_path / "onnx")
+    assert made.code == 0, made.err
+    parts = ("model.onnx: expected logits of 2 classes, got no classifier",)
+    refused(tmp_path, "--data", data, "--teacher", tmp_path / "onnx" / "model.onnx", parts=parts)
+    outcome = minispike("teacher", "finetune", *flags, "--out", tmp_path / "out", "--set", "data.max_length=33")
+    assert_mistake(outcome, "data.max_length: expected at most 32")
+    outcome = minispike("teacher", "finetune", "--teacher", bert / "config.json", "--out", tmp_path / "out")
+    assert_mistake(outcome, "config.json: expected the folder of a BERT, got a file")
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_tokenizer_of_another_model(tmp_path: Path, data: Path, bert: Path) -> None:
+    Tokenizer.train(["some other words altogether"], vocab_size=30).save(bert / "tokenizer.json")
+    parts = ("tokenizer.json: expected", "tokens, as many as the model embeds")
+    refused(tmp_path, "--data", data, "--teacher", bert, parts=parts)
+    for job in (("finetune", "--data", data), ("convert",)):
+        outcome = minispike("teacher", job[0], "--teacher", bert, *job[1:], "--out", tmp_path / "out")
+        assert_mistake(outcome, *parts)
+    (bert / "tokenizer.json").write_text("{}", encoding="utf-8")
+    refused(tmp_path, "--data", data, "--teacher", bert, parts=("tokenizer.json: expected a tokenizer.json",))
+    (bert / "tokenizer.json").unlink()
+    refused(tmp_path, "--data", data, "--teacher", bert, parts=("bert: expected tokenizer.json or vocab.txt",))
+    assert not (tmp_path / "out").exists()
+
+
+def test_damaged_teachers(tmp_path: Path, data: Path, bert: Path) -> None:
+    flags = ("--data", data, "--teacher", bert)
+    config = json.loads((bert / "config.json").read_text(encoding="utf-8"))
+    (bert / "config.json").write_text(json.dumps({**config, "hidden_size": 32}), encoding="utf-8")
+    refused(tmp_path, *flags, parts=("model.safetensors: expected the weights of a BERT of 2 layers x 32", "misshaped"))
+    (bert / "config.json").write_text(json.dumps({**config, "model_type": "roberta"}), encoding="utf-8")
+    refused(tmp_path, *flags, parts=("config.json: model_type: expected 'bert', got 'roberta'",))
+    (bert / "config.json").write_text(json.dumps(config), encoding="utf-8")
+    cut_short(bert / "model.safetensors")
+    refused(tmp_path, *flags, parts=("model.safetensors: expected a whole safetensors file",))
+    (bert / "model.onnx").write_bytes(b"no model")
+    refused(tmp_path, "--data", data, "--teacher", bert / "model.onnx", parts=("model.onnx: expected an ONNX model",))
+
+
+def cut_short(path: Path) -> None:
+    """Keep the first half of a file."""
+    os.truncate(path, path.stat().st_size // 2)
+
+
+# ---- Runs
+
+
+@pytest.fixture
+def copy(finished: Finished, tmp_path: Path) -> Path:
+    """A copy of the finished run, to be damaged."""
+    run = tmp_path / "copy"
+    shutil.copytree(finished[0], run)
+    return run
+
+
+def test_a_truncated_student(copy: Path) -> None:
+    cut_short(copy / "model.safetensors")
+    outcome = minispike("predict", copy, "good")
+    assert_mistake(outcome, "model.safetensors: expected a safetensors file, got SafetensorError")
+
+
+def test_a_foreign_student(copy: Path) -> None:
+    save_tensors(copy / "model.safetensors", {"weight": np.zeros(3)})
+    assert_mistake(minispike("predict", copy, "good"), "expected a student with its configuration")
+    shutil.copy(copy / "teacher" / "pretrained.safetensors", copy / "model.safetensors")
+    assert_mistake(minispike("predict", copy, "good"), "expected a student with its configuration")
+
+
+def test_a_student_of_other_shapes(copy: Path) -> None:
+    weights, notes = load_tensors(copy / "model.safetensors")
+    weights["classifier.weight"] = weights["classifier.weight"][:, :-1]
+    save_tensors(copy / "model.safetensors", weights, notes)
+    parts = ("model.safetensors: weights of SpikeBERT", "of another shape: classifier.weight (2, 15) instead of (2, 16)")
+    assert_mistake(minispike("predict", copy, "good"), *parts)
+    notes["student"]["heads"] = 5
+    save_tensors(copy / "model.safetensors", weights, notes)
+    assert_mistake(minispike("predict", copy, "good"), "model.safetensors: heads: expected a divisor of dim")
+
+
+def test_a_tokenizer_of_another_run(copy: Path) -> None:
+    Tokenizer.train(["other words"], vocab_size=20).save(copy / "tokenizer.json")
+    parts = ("tokenizer.json: expected 300 tokens, as many as the model embeds",)
+    assert_mistake(minispike("evaluate", copy, "--file", "x.tsv"), *parts)
+
+
+def test_damaged_run_folders(copy: Path) -> None:
+    (copy / "state.json").write_text("[]", encoding="utf-8")
+    assert_mistake(minispike("distill", "--resume", copy), "state.json: expected the record of a run")
+    (copy / "state.json").unlink()
+    assert_mistake(minispike("distill", "--resume", copy), "expected a run folder, got no state.json")
+    (copy / "config.toml").write_text("sead = 3\n", encoding="utf-8")
+    assert_mistake(minispike("distill", "--resume", copy), "config.toml: sead: expected one of the keys", "try seed")
+    (copy / "config.toml").unlink()
+    assert_mistake(minispike("distill", "--resume", copy), "got a folder without config.toml")
+    assert_mistake(minispike("distill", "--resume", copy / "no"), "got no such folder")
+
+
+@pytest.mark.parametrize(
+    ("fault", "parts"),
+    [
+        ("truncated", ("checkpoint.safetensors: expected a safetensors file",)),
+        ("foreign", ("checkpoint.safetensors: expected a checkpoint, got tensors of something else",)),
+        ("other shapes", ("weights of SpikeBERT: expected the model's",)),
+    ],
+)
+def test_bad_checkpoints(tmp_path: Path, fault: str, parts: tuple[str, ...]) -> None:
+    run = tmp_path / "run"
+    path = run / "checkpoint.safetensors"
+    assert diverged(run, "stage1").code == 2
+    if fault == "truncated":
+        cut_short(path)
+    else:
+        notes = load_tensors(path)[1] if fault == "other shapes" else {}
+        save_tensors(path, {"model.weight": np.zeros(3)}, notes)
+    state = (run / "state.json").read_bytes()
+    assert_mistake(minispike("distill", "--resume", run), *parts)
+    assert (run / "state.json").read_bytes() == state
+
+
+# ---- Training
+
+
+def diverged(run: Path, section: str, *more: str) -> Outcome:
+    """A run that leaves the finite numbers in one of its phases, a checkpoint having been saved before."""
+    settings = (f"{section}.learning_rate=1e30", f"{section}.warmup=0.5", f"{section}.weight_decay=0.0")
+    with np.errstate(all="ignore"):
+        return distill(run, *settings, "checkpoint_minutes=0.0", *more)
+
+
+@pytest.mark.parametrize(
+    ("section", "phase"),
+    [
+        ("teacher.pretraining", "pretrain teacher"),
+        ("teacher.finetuning", "fine-tune teacher"),
+        ("stage1", "stage 1"),
+        ("stage2", "stage 2"),
+    ],
+)
+def test_a_loss_that_is_no_number(tmp_path: Path, section: str, phase: str) -> None:
+    run = tmp_path / "run"
+    outcome = diverged(run, section, f"{section}.clip=0.0")
+    parts = (f"{phase}, step ", "expected a finite number, got ", f"the checkpoint {run / 'checkpoint.safetensors'}")
+    assert_mistake(outcome, *parts)
+    weights, notes = load_tensors(run / "checkpoint.safetensors")
+    assert notes["phase"] == phase
+    assert all(np.isfinite(array).all() for name, array in weights.items() if name.startswith("model."))
+    assert f"{phase}, step {notes['step']}: " in outcome.err  # the step after the last good one
+
+
+def test_a_run_that_diverged_goes_on_with_a_smaller_rate(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("minispike.summary.write_report", lambda *_: None)
+    run = tmp_path / "run"
+    assert diverged(run, "stage2").code == 2
+    again: Any = minispike("distill", "--resume", run)
+    assert_mistake(again, "stage 2, step ", "config.toml before --resume")
+    text = (run / "config.toml").read_text(encoding="utf-8")
+    (run / "config.toml").write_text(text.replace("learning_rate = 1e+30", "learning_rate = 1e-3"), encoding="utf-8")
+    (run / "checkpoint.safetensors").unlink()
+    assert minispike("distill", "--resume", run).code == 0
