@@ -15,7 +15,6 @@ from minispike.tensor import Tensor
 from minispike.train.predict import predict_logits
 
 
-
 class Pretraining:
     """Masked language modelling (Devlin et al. 2019): guess the words that were hidden.
 

@@ -67,5 +67,5 @@ def layer_map(depth: int, teacher_layers: int, chosen: Sequence[int] = ()) -> tu
     layers = tuple(chosen) or tuple(-(-(i + 1) * teacher_layers // depth) for i in range(depth))
     if len(layers) != depth or not all(0 <= layer <= teacher_layers for layer in layers):
         expected = f"{depth} layers from 0 to {teacher_layers}"
-        raise ConfigError(problem("layers", expected=expected, got=str(list(layers)), hint="layers=[] for even spacing"))
+        raise ConfigError(problem("layers", expected=expected, got=str(list(layers)), hint="layers=[], evenly spaced"))
     return layers

@@ -36,7 +36,7 @@ class Stage1Config(TrainConfig):
 class Stage2Config(TrainConfig):
     """Stage 2: the student learns the task from the fine-tuned teacher."""
 
-    labelled: float = field(default=0.5, metadata={"help": "share of labelled sentences in a batch; 1: no transfer text"})
+    labelled: float = field(default=0.5, metadata={"help": "share of labelled sentences in a batch; 1: no transfer"})
     weights: LossWeights = field(default_factory=LossWeights)
     layers: tuple[int, ...] = field(default=(), metadata={"help": "teacher layer of each block; []: evenly spaced"})
 

@@ -13,7 +13,6 @@ from typing import Any
 import numpy as np
 
 
-
 @dataclass(frozen=True)
 class StartingTables:
     """``words``: ``[V, D]``; ``positions``: ``[P, D]`` or None. Unit variance over the words."""

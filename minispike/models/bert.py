@@ -55,7 +55,7 @@ class BertConfig:
 
 @dataclass(frozen=True)
 class BertOutput:
-    """``hidden_states``: num_hidden_layers + 1 tensors ``[B, L, D]``, embeddings first; ``logits``: ``[B, C]`` or None."""
+    """``hidden_states``: one ``[B, L, D]`` for the embeddings and one a layer; ``logits``: ``[B, C]`` or None."""
 
     hidden_states: tuple[Tensor, ...]
     logits: Tensor | None
@@ -123,7 +123,7 @@ class _Layer(Module):
 
     def forward(self, x: Tensor, mask: Array | None, rng: Rng) -> Tensor:
         x = self.attention(x, mask, rng)
-        return self.output(gelu(self.intermediate.dense(x)), x, rng)  # type: ignore[no-any-return]
+        return self.output(gelu(self.intermediate.dense(x)), x, rng)
 
 
 class _Encoder(Module):

@@ -121,7 +121,7 @@ class SpikeBERTConfig:
 
 @dataclass(frozen=True)
 class SpikeBERTOutput:
-    """``logits``: ``[B, C]``; ``hidden_states``: one ``[B, L, feature_dim]`` a block, as distilled (empty if not asked)."""
+    """``logits``: ``[B, C]``; ``hidden_states``: one ``[B, L, feature_dim]`` a block, as distilled."""
 
     logits: Tensor
     hidden_states: tuple[Tensor, ...]
@@ -170,7 +170,7 @@ class Attention(Module):
         if observe is not None:
             observe(f"{name}.mix.current", attended.array)
             observe(f"{name}.mix", spikes.array)
-        return self.output(spikes, steps, f"{name}.output", observe)  # type: ignore[no-any-return]
+        return self.output(spikes, steps, f"{name}.output", observe)
 
 
 class MLP(Module):
@@ -182,7 +182,7 @@ class MLP(Module):
 
     def forward(self, x: Tensor, steps: int, name: str, observe: Observer | None) -> Tensor:
         hidden = self.hidden(x, steps, f"{name}.hidden", observe)  # [T, B, L, mlp_ratio D]
-        return self.output(hidden, steps, f"{name}.output", observe)  # type: ignore[no-any-return]
+        return self.output(hidden, steps, f"{name}.output", observe)
 
 
 class Block(Module):
@@ -212,7 +212,7 @@ class Transform(Module):
         self.norm = LayerNorm(width)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.norm(self.linear(mean(x, 0)))  # type: ignore[no-any-return]  # [B, L, feature_dim]
+        return self.norm(self.linear(mean(x, 0)))  # [B, L, feature_dim]
 
 
 class SpikeBERT(Module):

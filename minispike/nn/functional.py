@@ -21,6 +21,8 @@ def _rows(a: Array) -> Array:
 
 
 class Linear(FusedOp):
+    """``x W^T + b`` with a backward by hand; see `linear`."""
+
     def forward(self, x: Array, weight: Array, bias: Array | None = None) -> Array:
         if weight.ndim != 2 or (bias is not None and bias.shape != weight.shape[:1]):
             got = f"{weight.shape} and {'none' if bias is None else bias.shape}"
@@ -66,6 +68,8 @@ def linear_composed(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Te
 
 
 class LayerNorm(FusedOp):
+    """Normalisation over the last axis with a backward by hand; see `layer_norm`."""
+
     def __init__(self, eps: float) -> None:
         self.eps = eps
 
@@ -123,6 +127,8 @@ def layer_norm_composed(x: Tensor, weight: Tensor, bias: Tensor, eps: float = 1e
 
 
 class Embedding(FusedOp):
+    """Rows of a table; backward adds up the gradients of equal rows."""
+
     def __init__(self, ids: Array) -> None:
         self.ids = ids
 
@@ -170,6 +176,8 @@ def embedding_composed(ids: Array, weight: Tensor) -> Tensor:
 
 
 class CrossEntropy(FusedOp):
+    """Softmax and negative log-likelihood in one; its gradient is ``softmax - one_hot``."""
+
     def __init__(self, labels: Array) -> None:
         self.labels = labels
 
@@ -221,6 +229,8 @@ def cross_entropy_composed(logits: Tensor, labels: Array) -> Tensor:
 
 
 class SoftmaxAttention(FusedOp):
+    """Attention in all heads with a backward by hand; see `softmax_attention`."""
+
     def __init__(self, heads: int, bias: Array | None) -> None:
         self.heads, self.bias = heads, bias
 

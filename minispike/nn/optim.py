@@ -64,7 +64,8 @@ class AdamW:
             flat = [a.reshape(-1) for a in (p.array, p.grad.array, self.first[name], self.second[name])]
             chunk = CHUNK if array_module(p.array) is np else p.size
             for start in range(0, p.size, max(chunk, 1)):
-                self._update(*(a[start : start + chunk] for a in flat), learning_rate, self.decay[name])
+                p_, g, m, v = (a[start : start + chunk] for a in flat)
+                self._update(p_, g, m, v, learning_rate, self.decay[name])
             p.version += 1
 
     def _update(self, p: Array, g: Array, m: Array, v: Array, learning_rate: float, decay: float) -> None:

@@ -21,6 +21,8 @@ Gradients = Sequence[Tensor | None]
 
 
 class Add(Op):
+    """``a + b``."""
+
     def forward(self, a: Array, b: Array) -> Array:
         return a + b
 
@@ -29,6 +31,8 @@ class Add(Op):
 
 
 class Sub(Op):
+    """``a - b``."""
+
     def forward(self, a: Array, b: Array) -> Array:
         return a - b
 
@@ -37,6 +41,8 @@ class Sub(Op):
 
 
 class Mul(Op):
+    """``a * b``."""
+
     def forward(self, a: Array, b: Array) -> Array:
         return a * b
 
@@ -46,6 +52,8 @@ class Mul(Op):
 
 
 class Div(Op):
+    """``a / b``."""
+
     def forward(self, a: Array, b: Array) -> Array:
         return a / b
 
@@ -55,6 +63,8 @@ class Div(Op):
 
 
 class Neg(Op):
+    """``-a``."""
+
     def forward(self, a: Array) -> Array:
         return -a
 
@@ -81,6 +91,8 @@ class Power(Op):
 
 
 class Exp(Op):
+    """``e ** a``; its derivative is itself."""
+
     def forward(self, a: Array) -> Array:
         return array_module(a).exp(a)
 
@@ -89,6 +101,8 @@ class Exp(Op):
 
 
 class Log(Op):
+    """The natural logarithm; its derivative is ``1 / a``."""
+
     def forward(self, a: Array) -> Array:
         return array_module(a).log(a)
 
@@ -97,6 +111,8 @@ class Log(Op):
 
 
 class Sqrt(Op):
+    """The square root; its derivative is ``1 / (2 sqrt(a))``."""
+
     def forward(self, a: Array) -> Array:
         return array_module(a).sqrt(a)
 
@@ -105,6 +121,8 @@ class Sqrt(Op):
 
 
 class Tanh(Op):
+    """The hyperbolic tangent; its derivative is ``1 - tanh(a)^2``."""
+
     def forward(self, a: Array) -> Array:
         return array_module(a).tanh(a)
 

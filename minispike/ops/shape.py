@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import Any
 
 from minispike.backend import Array, array_module
@@ -30,6 +31,8 @@ def _with_kept_axes(a: Tensor, axes: tuple[int, ...], ndim: int) -> Tensor:
 
 
 class Sum(Op):
+    """The sum along axes; its gradient is the same for every summand."""
+
     def __init__(self, axis: Axis, keepdims: bool) -> None:
         self.axis, self.keepdims = axis, keepdims
 
@@ -67,6 +70,8 @@ class Max(Op):
 
 
 class BroadcastTo(Op):
+    """The array repeated to a shape."""
+
     def __init__(self, shape: tuple[int, ...]) -> None:
         self.shape = shape
 
@@ -78,6 +83,8 @@ class BroadcastTo(Op):
 
 
 class Reshape(Op):
+    """The same numbers in another shape."""
+
     def __init__(self, shape: tuple[int, ...]) -> None:
         self.shape = shape
 
@@ -95,6 +102,8 @@ class Reshape(Op):
 
 
 class Transpose(Op):
+    """The axes in another order; backward puts them back."""
+
     def __init__(self, axes: tuple[int, ...]) -> None:
         self.axes = axes
 
@@ -148,6 +157,8 @@ def _is_basic(key: Any) -> bool:
 
 
 class Concatenate(Op):
+    """Arrays joined along an axis; backward cuts the gradient where they met."""
+
     def __init__(self, axis: int) -> None:
         self.axis = axis
 
@@ -160,7 +171,7 @@ class Concatenate(Op):
         for tensor in inputs:
             ends.append(ends[-1] + tensor.shape[axis])
         before = (slice(None),) * axis
-        return [grad[(*before, slice(start, end))] for start, end in zip(ends, ends[1:], strict=False)]
+        return [grad[(*before, slice(start, end))] for start, end in pairwise(ends)]
 
 
 def sum_(a: TensorLike, axis: Axis = None, keepdims: bool = False) -> Tensor:
@@ -233,6 +244,8 @@ def einsum(subscripts: str, a: TensorLike, b: TensorLike) -> Tensor:
 
 
 class Einsum(Op):
+    """Sums of products of two arrays."""
+
     def __init__(self, subscripts: str) -> None:
         terms = subscripts.replace(" ", "").replace("->", ",").split(",")
         if "->" not in subscripts or len(terms) != 3 or any(len(set(t)) != len(t) for t in terms):

@@ -10,6 +10,8 @@ from minispike.tensor import FusedOp, Tensor
 
 
 class SpikingAttention(FusedOp):
+    """Attention without softmax with a backward by hand; see `spiking_attention`."""
+
     def __init__(self, heads: int, scale: float, mask: Array | None) -> None:
         self.heads, self.scale, self.mask = heads, scale, mask
 

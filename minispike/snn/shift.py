@@ -8,6 +8,8 @@ from minispike.tensor import FusedOp, Tensor
 
 
 class ShiftTokens(FusedOp):
+    """Channels moved to the neighbouring tokens; backward moves the gradient back."""
+
     def __init__(self, channels: int, mask: Array | None) -> None:
         self.channels, self.mask = channels, mask
 

@@ -5,13 +5,13 @@ point, where there is none. A surrogate replaces it by the derivative of a smoot
 (Neftci et al. 2019, arXiv 1901.09948). All are written for the scaled input ``z = alpha u``; alpha (per unit of
 membrane potential, dimensionless here) sets the width: the larger, the narrower.
 
-    name          primitive S(u)                   derivative S'(u)                    alpha  source
-    ATan          atan(pi/2 z) / pi + 1/2          alpha/2 / (1 + (pi/2 z)^2)          2      Fang et al. 2021, 2007.05785
-    Sigmoid       1 / (1 + exp(-z))                alpha S (1 - S)                     4      Zenke, Vogels 2021
-    FastSigmoid   u / (1 + |z|) + 1/2              1 / (1 + |z|)^2                     10     Zenke, Ganguli 2018, 1705.11146
-    Triangle      1/2 + z - z|z|/2, |z| <= 1       alpha max(0, 1 - |z|)               1      Esser et al. 2016, 1603.08270
-    Rectangle     z + 1/2, cut to [0, 1]           alpha where |z| < 1/2               1      Wu et al. 2018, 1706.02609
-    Gaussian      Phi(z)                           alpha exp(-z^2/2) / sqrt(2 pi)      2      Wu et al. 2018, 1706.02609
+    name          primitive S(u)                   derivative S'(u)               alpha  source
+    ATan          atan(pi/2 z) / pi + 1/2          alpha/2 / (1 + (pi/2 z)^2)     2      Fang et al. 2021, 2007.05785
+    Sigmoid       1 / (1 + exp(-z))                alpha S (1 - S)                4      Zenke, Vogels 2021
+    FastSigmoid   u / (1 + |z|) + 1/2              1 / (1 + |z|)^2                10     Zenke, Ganguli 2018, 1705.11146
+    Triangle      1/2 + z - z|z|/2, |z| <= 1       alpha max(0, 1 - |z|)          1      Esser et al. 2016, 1603.08270
+    Rectangle     z + 1/2, cut to [0, 1]           alpha where |z| < 1/2          1      Wu et al. 2018, 1706.02609
+    Gaussian      Phi(z)                           alpha exp(-z^2/2) / sqrt(2 pi) 2      Wu et al. 2018, 1706.02609
 """
 
 import math
@@ -154,6 +154,8 @@ def fire(u: Array, surrogate: Surrogate) -> Array:
 
 
 class Spike(FusedOp):
+    """A step forward, a surrogate backward; see `spike`."""
+
     def __init__(self, surrogate: Surrogate) -> None:
         self.surrogate = surrogate
 

@@ -131,6 +131,7 @@ def train(task: Task, c: TrainConfig, keeper: Keeper, *, decay_all: bool = False
     Raises:
         TrainingError: a loss is not a number; the last checkpoint stays.
     """
+    keep_freed_memory()
     optimiser = AdamW(task.model.named_parameters(), weight_decay=c.weight_decay, decay_all=decay_all)
     selection = _Selection()
     start, before = _resume(task, optimiser, selection, keeper)
