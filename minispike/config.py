@@ -88,10 +88,10 @@ def _tiny() -> RunConfig:
     return RunConfig(
         preset="tiny",
         data=DataConfig(max_length=32),
-        student=SpikeBERTConfig(dim=96, depth=2, heads=4, time_steps=4, max_length=32, threshold=0.5),
+        student=SpikeBERTConfig(dim=96, depth=2, heads=4, time_steps=2, max_length=32, threshold=0.5),
         stage1=Stage1Config(steps=400, batch_size=32, learning_rate=4e-3),
         stage2=Stage2Config(
-            steps=1200, batch_size=32, learning_rate=4e-3, labelled=0.25, weights=LossWeights(features=5.0)
+            steps=1500, batch_size=32, learning_rate=4e-3, labelled=0.25, weights=LossWeights(features=5.0)
         ),
     )
 
@@ -104,10 +104,12 @@ def _mini() -> RunConfig:
         teacher=TeacherConfig(
             finetuning=TrainConfig(steps=864, batch_size=32, learning_rate=5e-5, schedule="linear", evaluations=8)
         ),
-        student=SpikeBERTConfig(dim=256, depth=4, heads=8, time_steps=4, max_length=128),
+        student=SpikeBERTConfig(dim=256, depth=4, heads=8, time_steps=4, max_length=128, threshold=0.5),
         augment=AugmentConfig(passes=2),
-        stage1=Stage1Config(steps=700, batch_size=32, learning_rate=1e-3),
-        stage2=Stage2Config(steps=5000, batch_size=32, learning_rate=1e-3, evaluations=25),
+        stage1=Stage1Config(steps=500, batch_size=32, learning_rate=2e-3),
+        stage2=Stage2Config(
+            steps=3500, batch_size=32, learning_rate=1.5e-3, evaluations=25, weights=LossWeights(features=5.0)
+        ),
     )
 
 

@@ -88,9 +88,7 @@ class LoadedRun:
         """The logits ``[N, C]`` of N texts, or of N pairs, on the host."""
         if not len(texts):
             return np.empty((0, len(self.label_names)), dtype=np.float32)
-        logits: np.ndarray[Any, Any] = student_logits(
-            self.model, self.encode(texts, pairs), self.tokenizer.pad_id
-        )
+        logits: np.ndarray[Any, Any] = student_logits(self.model, self.encode(texts, pairs), self.tokenizer.pad_id)
         return logits
 
     def predict(self, texts: Sequence[str], pairs: Sequence[str] | None = None) -> list[Prediction]:

@@ -37,9 +37,7 @@ STAGE1, STAGE2, DIRECT = "stage 1", "stage 2", "direct training"
 EVALUATION, ENERGY, REPORT = "evaluation", "energy", "report"
 
 
-def distill(
-    config: RunConfig, out: Path, *, resume: bool = False, begin: Callable[[], None] | None = None
-) -> Facts:
+def distill(config: RunConfig, out: Path, *, resume: bool = False, begin: Callable[[], None] | None = None) -> Facts:
     """Run every phase that is not yet on record in the folder ``out``.
 
     Args:
@@ -204,9 +202,7 @@ def _evaluate(p: Prepared) -> Facts:
         direct, _ = load_student(p.run.path / "direct.safetensors")
         answers["direct"] = student_logits(direct, p.test.texts, pad).argmax(axis=1)
     classes = len(data.label_names)
-    table = {
-        name: _figures(ModelResult.measure(name, labels, found, classes)) for name, found in answers.items()
-    }
+    table = {name: _figures(ModelResult.measure(name, labels, found, classes)) for name, found in answers.items()}
     named = [(name, getattr(p, name).texts) for name in ("train", "dev", "test")]
     named.append(("unlabelled", p.unlabelled))
     return {"table": table, "notes": list(encoding_notes(named)), "seconds": time.monotonic() - began}

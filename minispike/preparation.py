@@ -86,7 +86,7 @@ def read_inputs(c: RunConfig, out: Path, done: Collection[str] = ()) -> Inputs:
     train, dev, test = (encode(tokenizer, split, length) for split in (data.train, data.dev, data.test))
     unlabelled = tokenizer.encode(corpus.unlabelled, max_length=length)
     copied = READ in done
-    given = None if copied else given_teacher(c.teacher, tokenizer, len(data.label_names))
+    given = None if copied else given_teacher(c.teacher, tokenizer, data.label_names)
     if not copied:
         _check_fit(c, tokenizer, given)
     return Inputs(corpus, tokenizer, train, dev, test, unlabelled, given)

@@ -58,9 +58,10 @@ class RunFolder:
             with atomic_write(path / CONFIG) as file:
                 file.write(to_toml(config))
             self._write_state()
+        going_on = resume and self._checkpoint_is_of_running_phase()
         self.journal = Journal(path / METRICS, append=resume)
         self.keeper = Keeper(path / CHECKPOINT, self.journal, config.checkpoint_minutes)
-        if resume and not self._checkpoint_is_of_running_phase():
+        if resume and not going_on:
             self.keeper.path.unlink(missing_ok=True)
             self.journal.truncate(self.state["journal"])
 
@@ -91,13 +92,13 @@ class RunFolder:
 
     def _checkpoint_is_of_running_phase(self) -> bool:
         """Whether there is a checkpoint, of a phase that is not on record as done."""
-        if not self.keeper.path.is_file():
+        path = self.path / CHECKPOINT
+        if not path.is_file():
             return False
-        _, notes = load_tensors(self.keeper.path)
+        _, notes = load_tensors(path)
         if "phase" not in notes:
             got, hint = "tensors of something else", "deleting it: the phase begins anew"
-            message = problem(str(self.keeper.path), expected="a checkpoint", got=got, hint=hint)
-            raise CheckpointError(message)
+            raise CheckpointError(problem(str(path), expected="a checkpoint", got=got, hint=hint))
         return notes["phase"] not in self.state["done"] and notes["journal"] >= self.state["journal"]
 
 

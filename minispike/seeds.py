@@ -61,9 +61,7 @@ class Plan:
             json.dump({"seeds": self.seeds, "config": to_mapping(self.config)}, file, indent=1)
 
 
-def run_seeds(
-    plan: Plan, out: Path, *, resume: bool = False, say: Callable[[str], None] = print
-) -> dict[int, Facts]:
+def run_seeds(plan: Plan, out: Path, *, resume: bool = False, say: Callable[[str], None] = print) -> dict[int, Facts]:
     """Run every seed of a plan that is not yet done.
 
     Args:

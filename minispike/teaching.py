@@ -1,6 +1,6 @@
 """Where a run's teachers come from: made from scratch, or a given BERT that is fine-tuned; from then on ONNX."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ from minispike.errors import TeacherError, problem
 from minispike.models.bert import Bert, BertConfig, bert_from_weights
 from minispike.runfolder import Facts, RunFolder
 from minispike.train.loop import train
-from teachers.convert import read_bert_folder
+from teachers.convert import read_bert_folder, read_label_names
 from teachers.onnx_export import export_bert
 from teachers.onnx_teacher import OnnxTeacher
 from teachers.training import FineTuning, Pretraining
@@ -47,13 +47,13 @@ def find_tokenizer(c: TeacherConfig, corpus: Corpus, kept: Path) -> Tokenizer:
     return Tokenizer.from_file(path if path.is_dir() else path.parent)
 
 
-def given_teacher(c: TeacherConfig, tokenizer: Tokenizer, num_labels: int) -> Bert | OnnxTeacher | None:
+def given_teacher(c: TeacherConfig, tokenizer: Tokenizer, label_names: Sequence[str]) -> Bert | OnnxTeacher | None:
     """Read and check the teacher that the configuration names; None where one is made from scratch.
 
     Args:
         c: names the teacher.
         tokenizer: that it must match.
-        num_labels: classes of the task, which a teacher that is not fine-tuned must know.
+        label_names: of the task, which a teacher that is not fine-tuned must know, in this order.
 
     Raises:
         TeacherError: it cannot be read, or has no hidden states, or not the task's classes.
@@ -61,7 +61,7 @@ def given_teacher(c: TeacherConfig, tokenizer: Tokenizer, num_labels: int) -> Be
     """
     if not c.path:
         return None
-    path = Path(c.path)
+    path, num_labels = Path(c.path), len(label_names)
     if path.is_file():
         teacher = OnnxTeacher(path)
         tokenizer.check_matches(teacher.vocab_size)
@@ -71,6 +71,7 @@ def given_teacher(c: TeacherConfig, tokenizer: Tokenizer, num_labels: int) -> Be
     tokenizer.check_matches(fields["vocab_size"])
     if not c.finetune:
         _check_classes(path, fields["num_labels"], num_labels)
+        _check_order(path, tuple(label_names))
     return bert_from_weights(fields, encoder_weights(weights), 0 if c.finetune else num_labels)
 
 
@@ -123,6 +124,15 @@ def _check_classes(path: Path, own: int, num_labels: int) -> None:
     expected, got = f"logits of {num_labels} classes", f"{own} classes" if own else "no classifier"
     hint = "the folder of a BERT, with teacher.finetune=true"
     raise TeacherError(problem(str(path), expected=expected, got=got, hint=hint))
+
+
+def _check_order(path: Path, label_names: tuple[str, ...]) -> None:
+    """The same names in another order would be taken for each other."""
+    own = read_label_names(path)
+    if own != label_names and sorted(own) == sorted(label_names):
+        expected, got = f"classes in the order {', '.join(label_names)}", ", ".join(own)
+        hint = "teacher.finetune=true"
+        raise TeacherError(problem(str(path), expected=expected, got=got, hint=hint))
 
 
 def _store(run: RunFolder, name: str, bert: Bert) -> None:

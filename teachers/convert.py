@@ -60,6 +60,16 @@ def read_bert_folder(folder: str | Path) -> tuple[BertFields, Weights]:
     return fields, weights
 
 
+def read_label_names(folder: str | Path) -> tuple[str, ...]:
+    """The names that ``config.json`` gives the classes, in the order of the logits; none if it has no names.
+
+    Raises:
+        TeacherError: the file is missing or broken, or of no BERT.
+    """
+    names = _read_config(Path(folder) / "config.json").get("id2label")
+    return tuple(str(names[i]) for i in sorted(names, key=int)) if isinstance(names, dict) else ()
+
+
 def write_bert_folder(
     config: BertConfigLike,
     weights: Mapping[str, NDArray[Any]],
@@ -113,13 +123,9 @@ def _read_config(path: Path) -> dict[str, Any]:
         hint = "the folder of a BERT with config.json and model.safetensors"
         raise TeacherError(problem(str(path), expected="a file", got="no such file", hint=hint)) from error
     except ValueError as error:  # not UTF-8, or not JSON
-        raise TeacherError(
-            problem(str(path), expected="JSON", got=str(error), hint="a fresh copy")
-        ) from error
+        raise TeacherError(problem(str(path), expected="JSON", got=str(error), hint="a fresh copy")) from error
     if not isinstance(config, dict):
-        raise TeacherError(
-            problem(str(path), expected="a JSON object", got=type(config).__name__, hint="a fresh copy")
-        )
+        raise TeacherError(problem(str(path), expected="a JSON object", got=type(config).__name__, hint="a fresh copy"))
     for key, value in (
         ("model_type", "bert"),
         ("hidden_act", "gelu"),
@@ -220,9 +226,7 @@ def _plain_names(where: str, weights: Weights) -> Weights:
             continue
         if short in plain:
             raise TeacherError(
-                problem(
-                    where, expected="one tensor a name", got=f"{short} twice", hint="a fresh copy of the file"
-                )
+                problem(where, expected="one tensor a name", got=f"{short} twice", hint="a fresh copy of the file")
             )
         plain[short] = value
     for copy, original in (
@@ -252,9 +256,7 @@ def _tokenizer_files(path: Path) -> dict[str, bytes]:
     return {name: file.read_bytes() for name, file in files.items()}
 
 
-def _hf_config(
-    fields: BertFields, weights: Mapping[str, Any], label_names: Sequence[str] | None
-) -> dict[str, Any]:
+def _hf_config(fields: BertFields, weights: Mapping[str, Any], label_names: Sequence[str] | None) -> dict[str, Any]:
     architecture = "BertModel"
     if fields["num_labels"]:
         architecture = "BertForSequenceClassification"

@@ -3,6 +3,7 @@
 import contextlib
 import io
 import json
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -11,6 +12,7 @@ import pytest
 from helpers import SENTENCE
 
 from minispike.cli import main
+from minispike.data.reviews import ReviewsConfig, build_reviews
 from minispike.train.journal import Journal
 
 TEACHER = (
@@ -25,6 +27,10 @@ TINY = (
     "stage1.steps=8", "stage1.batch_size=8", "stage2.steps=8", "stage2.batch_size=8", "stage2.evaluations=4",
 )  # fmt: skip
 """Settings for ``--set``: the built-in corpus, shrunk, and networks of width 16."""
+
+
+MODELS = ("majority class", "bag of words", "teacher", "student", "direct")
+"""The rows of a run's table."""
 
 
 class Outcome(NamedTuple):
@@ -70,6 +76,35 @@ def _timeless(value: Any) -> Any:
     if isinstance(value, dict):
         return {key: _timeless(item) for key, item in value.items() if key != "seconds"}
     return value
+
+
+def reviews() -> Any:
+    """The corpus of the tiny run."""
+    return build_reviews(ReviewsConfig(labelled=200, dev=40, test=60, unlabelled=100))
+
+
+def snapshot(folder: Path) -> dict[str, bytes]:
+    """Every file below a folder, with its content."""
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def interrupt(monkeypatch: pytest.MonkeyPatch, phase: str, step: int, skip: int = 0) -> None:
+    """Press Ctrl-C when the journal hears of a step; let that pass ``skip`` times."""
+    write, left = Journal.write, [skip]
+
+    def watched(self: Journal, **fields: Any) -> None:
+        write(self, **fields)
+        if (fields["phase"], fields["step"]) == (phase, step) and "loss" in fields:
+            left[0] -= 1
+            if left[0] < 0:
+                raise KeyboardInterrupt
+
+    monkeypatch.setattr(Journal, "write", watched)
+
+
+def cut_short(path: Path) -> None:
+    """Keep the first half of a file."""
+    os.truncate(path, path.stat().st_size // 2)
 
 
 @pytest.fixture(scope="session")

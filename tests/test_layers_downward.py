@@ -1,0 +1,96 @@
+"""A file imports only from files above it in the map of the code, so that it can be read from the top down."""
+
+import ast
+from collections.abc import Iterator
+from graphlib import CycleError, TopologicalSorter
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+
+MAP = (
+    "errors",
+    "files checkpoint",
+    "backend",
+    "smooth",
+    "tensor",
+    "ops",
+    "gradcheck",
+    "nn",
+    "snn",
+    "models",
+    "data metrics",
+    "record ledger energy charts viz",
+    "train",
+    "distill",
+    "teachers",
+    "settings config",
+    "corpus page report runfolder teaching preparation loaded summary teacher_jobs pipeline seeds",
+    "commands cli __main__ __init__",
+)
+"""The map, from the top down: a line may import from itself and the lines above it."""
+
+RANK = {name: rank for rank, line in enumerate(MAP) for name in line.split()}
+
+
+def modules() -> dict[str, Path]:
+    """Every module by its dotted name; a package goes by the name of its ``__init__``."""
+    found: dict[str, Path] = {}
+    for package in ("minispike", "teachers"):
+        for path in (ROOT / package).rglob("*.py"):
+            parts = path.relative_to(ROOT).with_suffix("").parts
+            found[".".join(parts[:-1] if parts[-1] == "__init__" else parts)] = path
+    return found
+
+
+MODULES = modules()
+
+
+def imports(name: str, path: Path) -> Iterator[tuple[str, int]]:
+    """Our modules that a module imports, wherever in the file, and the lines."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            yield from ((alias.name, node.lineno) for alias in node.names if alias.name in MODULES)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{name}:{node.lineno} has a relative import"
+            for alias in node.names:
+                inner = f"{node.module}.{alias.name}"
+                if inner in MODULES or node.module in MODULES:
+                    yield (inner if inner in MODULES else str(node.module)), node.lineno
+
+
+GRAPH = {name: dict(imports(name, path)) for name, path in MODULES.items()}
+
+
+def place(module: str) -> str:
+    """The name by which the map has a module."""
+    package, _, rest = module.partition(".")
+    return package if package == "teachers" else rest.partition(".")[0] or "__init__"
+
+
+def test_the_graph_is_not_empty() -> None:
+    assert len(MODULES) > 60
+    assert sum(map(len, GRAPH.values())) > 200
+    assert set(GRAPH["minispike.ops.shape"]) >= {"minispike.ops.elementary", "minispike.tensor", "minispike.backend"}
+
+
+def test_every_module_has_its_place_and_every_place_a_module() -> None:
+    assert {place(module) for module in MODULES} == set(RANK)
+
+
+def test_no_module_imports_itself_in_a_circle() -> None:
+    try:
+        TopologicalSorter(GRAPH).prepare()
+    except CycleError as error:
+        pytest.fail(" imports ".join(reversed(error.args[1])))
+
+
+def test_imports_go_upwards_in_the_map() -> None:
+    wrong = [
+        f"{MODULES[name].relative_to(ROOT).as_posix()}:{line} imports {other}, which is below it"
+        for name, others in GRAPH.items()
+        for other, line in others.items()
+        if RANK[place(other)] > RANK[place(name)]
+    ]
+    assert not wrong, "\n".join(wrong)
