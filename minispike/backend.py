@@ -68,9 +68,7 @@ def load(name: str) -> ModuleType:
         BackendError: the name is unknown, or the backend cannot be had on this machine.
     """
     if name not in _LOADERS:
-        raise BackendError(
-            problem("backend", expected=" or ".join(_LOADERS), got=repr(name), hint="--backend numpy")
-        )
+        raise BackendError(problem("backend", expected=" or ".join(_LOADERS), got=repr(name), hint="--backend numpy"))
     if name not in _modules:
         _modules[name] = _LOADERS[name]()
     return _modules[name]

@@ -51,9 +51,7 @@ def new_figure(width: float = WIDTH, height: float = 3.0) -> "Figure":
         from matplotlib.figure import Figure
     except ImportError as cause:
         hint = 'pip install "minispike[viz]"'
-        raise MinispikeError(
-            problem("pictures", expected="the package matplotlib", got="none", hint=hint)
-        ) from cause
+        raise MinispikeError(problem("pictures", expected="the package matplotlib", got="none", hint=hint)) from cause
     return Figure(figsize=(width, height), layout="constrained")
 
 
@@ -192,9 +190,7 @@ def accuracy_bars(ax: "Axes | None", results: Sequence[ModelResult]) -> "Axes":
     look: dict[str, Any] = {"fmt": "o", "color": INK, "ecolor": COLOURS[2], "capsize": 4, "markersize": 6}
     ax.errorbar(points[:, 0], places, xerr=errors, **look)
     for i, value in enumerate(points[:, 0]):
-        ax.annotate(
-            f"{value:.1f}", (value, i), (0, 6), textcoords="offset points", ha="center", fontsize="small"
-        )
+        ax.annotate(f"{value:.1f}", (value, i), (0, 6), textcoords="offset points", ha="center", fontsize="small")
     ax.set_yticks(places, names, parse_math=False)
     ax.set_ylim(len(names) - 0.4, -0.7)
     ax.tick_params(axis="y", length=0)

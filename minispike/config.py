@@ -48,9 +48,7 @@ class TeacherConfig:
     heads: int = field(default=4, metadata={"help": "attention heads of a teacher made from scratch"})
     mask_share: float = field(default=0.15, metadata={"help": "share of the tokens hidden in pretraining"})
     cache_mb: int = field(default=512, metadata={"help": "most memory for remembered hidden states of a data set"})
-    pretraining: TrainConfig = field(
-        default_factory=lambda: TrainConfig(steps=1800, batch_size=64, learning_rate=2e-3)
-    )
+    pretraining: TrainConfig = field(default_factory=lambda: TrainConfig(steps=1800, batch_size=64, learning_rate=2e-3))
     finetuning: TrainConfig = field(
         default_factory=lambda: TrainConfig(steps=1600, batch_size=32, learning_rate=1e-3, schedule="linear")
     )

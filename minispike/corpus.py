@@ -81,8 +81,7 @@ def _without_overlap(data: Dataset, unlabelled: tuple[str, ...], limit: int) -> 
             hint = "a file that shares no sentence with dev and test"
             raise DataError(problem(name, expected="sentences that dev and test lack", got="none", hint=hint))
     notes = (
-        f"{len(train.kept)} training, {len(data.dev)} dev, {len(data.test)} test sentences; "
-        f"{len(kept)} unlabelled",
+        f"{len(train.kept)} training, {len(data.dev)} dev, {len(data.test)} test sentences; {len(kept)} unlabelled",
         f"equal to a dev or test sentence, and dropped: {train.dropped} training, {transfer.dropped} unlabelled",
     )
     clean = Dataset(data.train.subset(train.kept), data.dev, data.test, data.label_names)

@@ -142,9 +142,7 @@ def _spiking_layers(c: SpikeBERTConfig, block: int) -> Iterator[tuple[str, int, 
     yield f"blocks.{block}.mlp.output", wide, c.dim
 
 
-def _add_sentences(
-    tally: _Tally, c: SpikeBERTConfig, recorder: Recorder, length: int, sentences: int
-) -> None:
+def _add_sentences(tally: _Tally, c: SpikeBERTConfig, recorder: Recorder, length: int, sentences: int) -> None:
     """Add what some sentences of one length cost a SpikeBERT that ``recorder`` has observed."""
     counts, elements = recorder.counts(), recorder.elements()
     tokens, head_width = length * sentences, c.dim // c.heads

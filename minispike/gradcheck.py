@@ -69,9 +69,7 @@ def check_grads(
         inputs = [_prepare(arg, f"args[{i}]", leaves) for i, arg in enumerate(args)]
         if not leaves:
             hint = "Tensor(x, requires_grad=True)"
-            raise GradientError(
-                problem("check_grads", expected="a tensor to differentiate by", got="none", hint=hint)
-            )
+            raise GradientError(problem("check_grads", expected="a tensor to differentiate by", got="none", hint=hint))
         before = [(t, t.array, t.requires_grad) for _, t in leaves]
         try:
             for _, t in leaves:
@@ -81,9 +79,7 @@ def check_grads(
             if order > 1:
                 second = _gradient_function(lambda: f(*inputs), leaves, rng)
                 report2 = _check(second, leaves, rng, limits, may_be_constant=True)
-                report = GradientReport(
-                    max(report.worst_error, report2.worst_error), report.checks + report2.checks
-                )
+                report = GradientReport(max(report.worst_error, report2.worst_error), report.checks + report2.checks)
             return report
         finally:
             for t, array, requires_grad in before:
@@ -147,9 +143,7 @@ def _check(
         pairs = [(t, c) for t, c in zip(outputs, covectors, strict=True) if t.requires_grad]
         if not pairs and not may_be_constant:
             hint = "ops of minispike, without detach() or no_grad()"
-            raise GradientError(
-                problem("check_grads", expected="outputs with a graph", got="none", hint=hint)
-            )
+            raise GradientError(problem("check_grads", expected="outputs with a graph", got="none", hint=hint))
         gradients: list[Tensor | None] = [None] * len(leaves)
         if pairs:
             loss = _weighted_sum([t for t, _ in pairs], [c for _, c in pairs])
@@ -159,8 +153,7 @@ def _check(
         frozen.replay()
         with frozen_values(frozen), no_grad():
             return sum(
-                float(np.sum(to_numpy(t.array) * to_numpy(c)))
-                for t, c in zip(_tensors(f()), covectors, strict=True)
+                float(np.sum(to_numpy(t.array) * to_numpy(c))) for t, c in zip(_tensors(f()), covectors, strict=True)
             )
 
     scale = max(float(np.sqrt(sum(float((to_numpy(c) ** 2).sum()) for c in covectors))), 1e-300)
@@ -237,8 +230,6 @@ def _gradient_function(
         with enable_grad():
             loss = _weighted_sum(list(_tensors(f())), covectors)
             found = grad(loss, [t for _, t in leaves], create_graph=True)
-        return [
-            g if g is not None else Tensor(np.zeros(t.shape)) for g, (_, t) in zip(found, leaves, strict=True)
-        ]
+        return [g if g is not None else Tensor(np.zeros(t.shape)) for g, (_, t) in zip(found, leaves, strict=True)]
 
     return gradient

@@ -44,9 +44,7 @@ class ModelResult:
     note: str = ""
 
     @classmethod
-    def measure(
-        cls, name: str, labels: ArrayLike, predictions: ArrayLike, num_labels: int, note: str = ""
-    ) -> Self:
+    def measure(cls, name: str, labels: ArrayLike, predictions: ArrayLike, num_labels: int, note: str = "") -> Self:
         """The result of these predictions (integers ``[N]``, as the labels).
 
         Raises:
@@ -135,7 +133,5 @@ def _pair(labels: ArrayLike, predictions: ArrayLike) -> tuple[NDArray[np.int64],
         expected, got = f"one for each of the labels {truth.shape}", f"shape {guess.shape}"
         raise ShapeError(problem("predictions", expected=expected, got=got, hint="logits.argmax(axis=1)"))
     if not len(truth):
-        raise DataError(
-            problem("labels", expected="at least one", got="none", hint="a data set with examples")
-        )
+        raise DataError(problem("labels", expected="at least one", got="none", hint="a data set with examples"))
     return truth, guess

@@ -7,6 +7,7 @@ Nothing is written before everything that is given has been read and found fit.
 
 import time
 from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -92,10 +93,13 @@ def new_student(p: Prepared) -> SpikeBERT:
 
 def _view(p: Prepared, teacher: OnnxTeacher, texts: Encoded, layers: tuple[int, ...], name: str) -> OnnxView:
     memory = p.run.config.teacher.cache_mb * 2**20
-    with Progress(f"ask teacher: {name}", len(texts)) as progress:
+    bars: list[Progress] = []  # none where the hidden states do not fit in memory: nothing is asked ahead then
+    with ExitStack() as stack:
 
-        def show(done: int, _: int) -> None:
-            progress.update(done - progress.done)
+        def show(done: int, total: int) -> None:
+            if not bars:
+                bars.append(stack.enter_context(Progress(f"ask teacher: {name}", total)))
+            bars[0].update(done - bars[0].done)
 
         return OnnxView(teacher, texts, layers, memory, p.tokenizer.pad_id, show)
 

@@ -188,9 +188,7 @@ def _flat(line: Mapping[str, Any]) -> dict[str, Any]:
     """A line of a journal, with ``{"dev": {"score": 0.8}}`` as ``{"dev_score": 0.8}``."""
     flat: dict[str, Any] = {}
     for name, value in line.items():
-        flat.update(
-            {f"{name}_{k}": v for k, v in value.items()} if isinstance(value, Mapping) else {name: value}
-        )
+        flat.update({f"{name}_{k}": v for k, v in value.items()} if isinstance(value, Mapping) else {name: value})
     return flat
 
 

@@ -13,9 +13,7 @@ Promotion rules
     * A gradient always has the type and the shape of the tensor it belongs to.
 """
 
-import threading
-from collections.abc import Collection, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
@@ -23,83 +21,26 @@ import numpy as np
 from minispike import backend
 from minispike.backend import Array, array_module
 from minispike.errors import AutogradError, MinispikeError, ShapeError, problem
+from minispike.graph import Node, differentiate
+from minispike.modes import (
+    default_dtype,
+    enable_grad,
+    float_type,
+    get_default_dtype,
+    grad_enabled,
+    is_float,
+    no_grad,
+    switched,
+)
 from minispike.smooth import freeze
 
-_FLOATS = (np.dtype(np.float32), np.dtype(np.float64))
+__all__ = [
+    "FusedOp", "Op", "Tensor", "TensorLike", "default_dtype", "enable_grad", "get_default_dtype", "grad",
+    "grad_enabled", "no_grad",
+]  # fmt: skip
 
 TensorLike = Any
 """What an op accepts: a `Tensor`, an array, a Python number, a (nested) list of numbers."""
-
-
-class _ThreadState(threading.local):
-    """Switches that belong to one thread, so that workers do not disturb each other."""
-
-    grad_enabled: bool = True
-    dtype: Any = np.float32
-
-
-_state = _ThreadState()
-
-
-@contextmanager
-def _switched(name: str, value: Any) -> Iterator[None]:
-    before = getattr(_state, name)
-    setattr(_state, name, value)
-    try:
-        yield
-    finally:
-        setattr(_state, name, before)
-
-
-@contextmanager
-def no_grad() -> Iterator[None]:
-    """Within the block, in this thread, ops record no graph."""
-    with _switched("grad_enabled", False):
-        yield
-
-
-@contextmanager
-def enable_grad() -> Iterator[None]:
-    """Within the block, in this thread, ops record the graph again, inside a `no_grad` block too."""
-    with _switched("grad_enabled", True):
-        yield
-
-
-@contextmanager
-def default_dtype(dtype: Any) -> Iterator[None]:
-    """Within the block, in this thread, new tensors and parameters are of this type (float32 or float64).
-
-    Raises:
-        ShapeError: the type is not float32 or float64.
-    """
-    with _switched("dtype", float_type(dtype).type):
-        yield
-
-
-def float_type(dtype: Any) -> "np.dtype[Any]":
-    """The type that ``dtype`` names, as NumPy's object.
-
-    Raises:
-        ShapeError: it is not float32 or float64.
-    """
-    try:
-        known = None if dtype is None else np.dtype(dtype)  # NumPy takes None for float64
-    except TypeError:
-        known = None
-    if known is None or known not in _FLOATS:
-        message = problem("dtype", expected="float32 or float64", got=str(dtype), hint="numpy.float32")
-        raise ShapeError(message)
-    return known
-
-
-def get_default_dtype() -> Any:
-    """The type that lists, numbers and integer arrays get when they become tensors."""
-    return _state.dtype
-
-
-def grad_enabled() -> bool:
-    """Whether ops of this thread record the graph."""
-    return _state.grad_enabled
 
 
 class Op:
@@ -129,7 +70,7 @@ class Op:
             raise ShapeError(
                 problem(type(self).__name__, expected="shapes that fit together", got=got, hint=hint)
             ) from cause
-        if _state.grad_enabled and any(t.requires_grad for t in tensors):
+        if grad_enabled() and any(t.requires_grad for t in tensors):
             result.requires_grad = True
             result.node = Node(self, tensors)
         return result
@@ -154,7 +95,7 @@ class FusedOp(Op):
 
     def __call__(self, *inputs: TensorLike) -> "Tensor":
         tensors = _as_tensors(inputs)
-        self.needs = tuple(_state.grad_enabled and t.requires_grad for t in tensors)
+        self.needs = tuple(grad_enabled() and t.requires_grad for t in tensors)
         return super().__call__(*tensors)
 
     def backward_arrays(self, grad: Array) -> Sequence[Array | None]:
@@ -174,44 +115,6 @@ class FusedOp(Op):
             )
         gradients = self.backward_arrays(grad.array)
         return [None if g is None else Tensor._of(g) for g in gradients]
-
-
-class Node:
-    """The memory of one op call: the op, its inputs, and how often each input had been changed in place."""
-
-    __slots__ = ("inputs", "op", "versions")
-
-    def __init__(self, op: Op, inputs: Sequence["Tensor"]) -> None:
-        self.op: Op | None = op
-        self.inputs: tuple[Tensor, ...] = tuple(inputs)
-        self.versions = tuple(t.version for t in inputs)
-
-    def free(self) -> None:
-        """Drop the op and what it saved; the node stays as a mark that the graph was here."""
-        self.op, self.inputs = None, ()
-
-    def alive_op(self) -> Op:
-        """The op, if a backward pass may still go through it."""
-        if self.op is None:
-            raise AutogradError(
-                problem(
-                    "backward",
-                    expected="a graph that no backward pass has freed",
-                    got="a second pass through the same graph",
-                    hint="backward(retain_graph=True) in the first pass",
-                )
-            )
-        for tensor, version in zip(self.inputs, self.versions, strict=True):
-            if tensor.version != version:
-                raise AutogradError(
-                    problem(
-                        f"backward of {type(self.op).__name__}",
-                        expected="inputs as they were in the forward pass",
-                        got=f"a tensor of shape {tensor.shape} that was assigned to since",
-                        hint="backward() before the assignment, or assigning to a copy",
-                    )
-                )
-        return self.op
 
 
 class Tensor:
@@ -234,7 +137,7 @@ class Tensor:
         if isinstance(value, Tensor):
             value = value.array
         if dtype is None:
-            dtype = value.dtype if _is_floating(value) else _state.dtype
+            dtype = value.dtype if is_float(value) else get_default_dtype()
         try:
             array = backend.asarray(value)
             got = f"dtype {array.dtype}"
@@ -299,9 +202,7 @@ class Tensor:
             ShapeError: it has more or fewer.
         """
         if self.size != 1:
-            message = problem(
-                "item", expected="one element", got=f"shape {self.shape}", hint="sum() or mean()"
-            )
+            message = problem("item", expected="one element", got=f"shape {self.shape}", hint="sum() or mean()")
             raise ShapeError(message)
         return float(self.array.reshape(()).item())
 
@@ -326,9 +227,7 @@ class Tensor:
         new = value.array if isinstance(value, Tensor) else array_module(self.array).asarray(value)
         if new.shape != self.shape:
             raise ShapeError(
-                problem(
-                    "assign", expected=f"shape {self.shape}", got=f"shape {new.shape}", hint="reshape first"
-                )
+                problem("assign", expected=f"shape {self.shape}", got=f"shape {new.shape}", hint="reshape first")
             )
         self.array = new.astype(self.dtype, order="C", copy=True)
         self.version += 1
@@ -352,9 +251,9 @@ class Tensor:
             AutogradError: nothing to differentiate, a freed graph, a changed array, a first-order-only op.
             ShapeError: ``grad`` is missing or of another shape.
         """
-        found = _differentiate(self, grad, retain_graph or create_graph, create_graph)
+        found = differentiate(self, _seed_gradient(self, grad), retain_graph or create_graph, create_graph)
         handed_out = {id(grad.array)} if isinstance(grad, Tensor) else set()
-        with _switched("grad_enabled", create_graph):
+        with switched("grad_enabled", create_graph):
             for leaf, value in found:
                 value = value if create_graph else _unshared(value, handed_out)
                 leaf.grad = value if leaf.grad is None else leaf.grad + value
@@ -416,11 +315,6 @@ def _maker(node: Node) -> str:
     return "an op whose graph was freed" if node.op is None else type(node.op).__name__
 
 
-def _is_floating(value: TensorLike) -> bool:
-    """Whether a value is an array, or a number of NumPy's, of float32 or float64."""
-    return hasattr(value, "dtype") and value.dtype in _FLOATS
-
-
 def _as_tensors(inputs: Sequence[TensorLike]) -> list[Tensor]:
     """The inputs of an op as tensors: numbers take the type of the tensors beside them."""
     dtypes = [i.dtype for i in inputs if isinstance(i, Tensor)]
@@ -430,7 +324,7 @@ def _as_tensors(inputs: Sequence[TensorLike]) -> list[Tensor]:
 
 def _constant(value: TensorLike, like: Any) -> Tensor:
     """A value that takes part in an op without a graph of its own."""
-    if _is_floating(value) and (value.ndim > 0 or like is None):
+    if is_float(value) and (value.ndim > 0 or like is None):
         return Tensor._of(value)
     return Tensor(value, dtype=like)
 
@@ -463,64 +357,9 @@ def grad(
                 problem(f"inputs[{i}]", expected="a tensor that requires a gradient", got=got, hint=hint)
             )
     wanted = {id(tensor) for tensor in inputs}
-    pairs = _differentiate(output, grad_output, True, create_graph, wanted)
+    pairs = differentiate(output, _seed_gradient(output, grad_output), True, create_graph, wanted)
     found = {id(tensor): gradient for tensor, gradient in pairs}
     return [found.get(id(tensor)) for tensor in inputs]
-
-
-def _differentiate(
-    root: Tensor,
-    seed: TensorLike | None,
-    retain_graph: bool,
-    create_graph: bool,
-    wanted: Collection[int] = (),
-) -> list[tuple[Tensor, Tensor]]:
-    """Walk the graph from ``root`` to its leaves; return each leaf that requires a gradient, with it.
-
-    Tensors whose `id` is in ``wanted`` are returned too, leaves or not.
-    """
-    if not root.requires_grad:
-        raise AutogradError(
-            problem(
-                "backward",
-                expected="a tensor that depends on one with requires_grad=True",
-                got="one that does not",
-                hint="requires_grad=True on the inputs, and no no_grad() around the forward pass",
-            )
-        )
-    order = _topological_order(root)
-    operations = {id(tensor): tensor.node.alive_op() for tensor in order if tensor.node is not None}
-    found: list[tuple[Tensor, Tensor]] = []
-    with _switched("grad_enabled", create_graph):
-        grads: dict[int, Tensor] = {id(root): _seed_gradient(root, seed)}
-        owned: set[int] = set()  # gradients that are sums made here, and may be added to in place
-        while order:  # taken off one by one, so that what is done with can be freed
-            tensor = order.pop()
-            gradient = grads.pop(id(tensor), None)
-            if gradient is None:
-                continue
-            node = tensor.node
-            if node is None or id(tensor) in wanted:
-                found.append((tensor, gradient))
-            if node is None:
-                continue
-            input_grads = operations.pop(id(tensor)).input_gradients(gradient, tensor, node, create_graph)
-            for source, g in zip(node.inputs, input_grads, strict=True):
-                if g is None or not source.requires_grad:
-                    continue
-                g = _fit(g, source)
-                key = id(source)
-                if key not in grads:
-                    grads[key] = g
-                elif key in owned:
-                    grads[key].array += g.array
-                else:
-                    grads[key] = grads[key] + g
-                    if not create_graph:
-                        owned.add(key)
-            if not retain_graph:
-                node.free()
-    return found
 
 
 def _unshared(gradient: Tensor, handed_out: set[int]) -> Tensor:
@@ -535,25 +374,17 @@ def _unshared(gradient: Tensor, handed_out: set[int]) -> Tensor:
     return gradient
 
 
-def _topological_order(root: Tensor) -> list[Tensor]:
-    """Every tensor behind ``root`` that requires a gradient, inputs before outputs, without recursion."""
-    order: list[Tensor] = []
-    seen: set[int] = set()
-    stack: list[tuple[Tensor, bool]] = [(root, False)]
-    while stack:
-        tensor, inputs_done = stack.pop()
-        if inputs_done:
-            order.append(tensor)
-        elif id(tensor) not in seen:
-            seen.add(id(tensor))
-            stack.append((tensor, True))
-            if tensor.node is not None:
-                stack.extend((t, False) for t in tensor.node.inputs if t.requires_grad)
-    return order
-
-
 def _seed_gradient(root: Tensor, seed: TensorLike | None) -> Tensor:
     """The gradient from which the walk starts."""
+    if not root.requires_grad:
+        raise AutogradError(
+            problem(
+                "backward",
+                expected="a tensor that depends on one with requires_grad=True",
+                got="one that does not",
+                hint="requires_grad=True on the inputs, and no no_grad() around the forward pass",
+            )
+        )
     if seed is None:
         if root.size != 1:
             raise ShapeError(
@@ -567,20 +398,6 @@ def _seed_gradient(root: Tensor, seed: TensorLike | None) -> Tensor:
         seed = array_module(root.array).ones_like(root.array)
     tensor = seed if isinstance(seed, Tensor) else Tensor(seed, dtype=root.dtype)
     if tensor.shape != root.shape:
-        message = problem(
-            "grad", expected=f"shape {root.shape}", got=f"shape {tensor.shape}", hint="a matching array"
-        )
+        message = problem("grad", expected=f"shape {root.shape}", got=f"shape {tensor.shape}", hint="a matching array")
         raise ShapeError(message)
     return tensor if tensor.dtype == root.dtype else tensor.astype(root.dtype)
-
-
-def _fit(gradient: Tensor, source: Tensor) -> Tensor:
-    """The gradient in the shape and type of its tensor: broadcasting is undone here and nowhere else."""
-    if gradient.shape != source.shape:
-        added = gradient.ndim - source.ndim
-        stretched = [
-            i + added for i, n in enumerate(source.shape) if n == 1 and gradient.shape[i + added] != 1
-        ]
-        axes = (*range(added), *stretched)
-        gradient = gradient.sum(axis=axes, keepdims=True).reshape(*source.shape)
-    return gradient if gradient.dtype == source.dtype else gradient.astype(source.dtype)

@@ -116,9 +116,7 @@ class TeacherCache:
         return cls(kept, offsets, states, logits, _digest_of(encoded))
 
     @classmethod
-    def nbytes_needed(
-        cls, encoded: Encoded, n_layers: int, hidden_size: int, dtype: DTypeLike = np.float16
-    ) -> int:
+    def nbytes_needed(cls, encoded: Encoded, n_layers: int, hidden_size: int, dtype: DTypeLike = np.float16) -> int:
         """Bytes that the hidden states of ``n_layers`` layers of width ``hidden_size`` will take."""
         return int(encoded.lengths.sum()) * n_layers * hidden_size * np.dtype(dtype).itemsize
 
@@ -154,18 +152,14 @@ class TeacherCache:
         """
         if self._hidden is None:
             raise TeacherError(
-                problem(
-                    "hidden states", expected="a cache with them", got="none", hint="hidden=True in build"
-                )
+                problem("hidden states", expected="a cache with them", got="none", hint="hidden=True in build")
             )
         index = np.asarray(batch_index, dtype=np.int64)
         lengths = self._offsets[index + 1] - self._offsets[index]
         mask = np.arange(padded_length) < lengths[:, None]  # [B, L]
         if lengths.max(initial=0) > padded_length:
             got, hint = str(padded_length), "the length L of the batch itself"
-            raise ShapeError(
-                problem("padded_length", expected=f"at least {lengths.max()}", got=got, hint=hint)
-            )
+            raise ShapeError(problem("padded_length", expected=f"at least {lengths.max()}", got=got, hint=hint))
         found = self._hidden[_rows(self._offsets, index)]  # [tokens of the batch, layers, D]
         states = tuple(np.zeros((*mask.shape, found.shape[-1]), dtype=np.float32) for _ in self.layers)
         for k, state in enumerate(states):

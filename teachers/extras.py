@@ -16,7 +16,5 @@ def extra(name: str) -> Any:
         return import_module(name)
     except ImportError as error:
         raise TeacherError(
-            problem(
-                name, expected="an installed library", got=str(error), hint='pip install "minispike[distill]"'
-            )
+            problem(name, expected="an installed library", got=str(error), hint='pip install "minispike[distill]"')
         ) from error

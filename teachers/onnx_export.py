@@ -59,17 +59,13 @@ def export_bert(
     size = model.ByteSize()
     if size > _LARGEST:
         raise TeacherError(
-            problem(
-                str(path), expected="a model below 2 GiB", got=f"{size / 2**30:.1f} GiB", hint="half=True"
-            )
+            problem(str(path), expected="a model below 2 GiB", got=f"{size / 2**30:.1f} GiB", hint="half=True")
         )
     with atomic_write(path, "wb") as file:
         file.write(model.SerializeToString())
 
 
-def build_model(
-    fields: BertFields, weights: Mapping[str, NDArray[Any]], *, half: bool = False
-) -> "onnx.ModelProto":
+def build_model(fields: BertFields, weights: Mapping[str, NDArray[Any]], *, half: bool = False) -> "onnx.ModelProto":
     """The ONNX model that `export_bert` writes, of weights that have been checked."""
     graph = _Graph(weights, fields["layer_norm_eps"], half)
     hidden = _embeddings(graph)
@@ -83,16 +79,12 @@ def build_model(
         for name in ("input_ids", "attention_mask", "token_type_ids")
     ]
     outputs = [
-        helper.make_tensor_value_info(
-            f"hidden_states.{i}", numbers.FLOAT, ["batch", "length", fields["hidden_size"]]
-        )
+        helper.make_tensor_value_info(f"hidden_states.{i}", numbers.FLOAT, ["batch", "length", fields["hidden_size"]])
         for i in range(fields["num_hidden_layers"] + 1)
     ]
     if fields["num_labels"]:
         _classifier(graph, hidden)
-        outputs.append(
-            helper.make_tensor_value_info("logits", numbers.FLOAT, ["batch", fields["num_labels"]])
-        )
+        outputs.append(helper.make_tensor_value_info("logits", numbers.FLOAT, ["batch", fields["num_labels"]]))
     model: onnx.ModelProto = helper.make_model(
         helper.make_graph(graph.nodes, "bert", inputs, outputs, graph.constants),
         producer_name="minispike",
@@ -124,9 +116,7 @@ class _Graph:
         """A constant, added once a name."""
         if name not in self._known:
             self._known.add(name)
-            array = (
-                np.ascontiguousarray(value, dtype=dtype) if np.ndim(value) else np.array(value, dtype=dtype)
-            )
+            array = np.ascontiguousarray(value, dtype=dtype) if np.ndim(value) else np.array(value, dtype=dtype)
             self.constants.append(self._onnx.numpy_helper.from_array(array, name))
         return name
 
@@ -139,9 +129,7 @@ class _Graph:
             return self.constant(label, value)
         if np.abs(value).max() > np.finfo(np.float16).max:
             got = f"{name} with {np.abs(value).max():.3g}"
-            raise TeacherError(
-                problem("half=True", expected="weights below 65504", got=got, hint="half=False")
-            )
+            raise TeacherError(problem("half=True", expected="weights below 65504", got=got, hint="half=False"))
         stored = self.constant(label, value, np.float16)
         return self.node("Cast", [stored], f"{label}.float32", to=self._onnx.TensorProto.FLOAT)
 
@@ -187,9 +175,7 @@ def _additive_mask(graph: _Graph) -> str:
 def _layer(graph: _Graph, at: str, x: str, mask: str, fields: BertFields, output: str) -> str:
     """One encoder layer: attention, residual, LN, feed-forward, residual, LN."""
     context = _attention(graph, f"{at}.attention", x, mask, fields)
-    summed = graph.node(
-        "Add", [graph.linear(context, f"{at}.attention.output.dense"), x], f"{at}.attention.residual"
-    )
+    summed = graph.node("Add", [graph.linear(context, f"{at}.attention.output.dense"), x], f"{at}.attention.residual")
     attended = graph.layer_norm(summed, f"{at}.attention.output.LayerNorm", f"{at}.attention.output")
     inner = _gelu(graph, graph.linear(attended, f"{at}.intermediate.dense"), f"{at}.intermediate")
     summed = graph.node("Add", [graph.linear(inner, f"{at}.output.dense"), attended], f"{at}.residual")
@@ -231,8 +217,6 @@ def _gelu(graph: _Graph, x: str, at: str) -> str:
 
 def _classifier(graph: _Graph, hidden: str) -> str:
     """classifier(tanh(pooler(h of the first token))) -> ``logits`` [B, C]."""
-    first = graph.node(
-        "Gather", [hidden, graph.constant("first", 0, np.int64)], "pooler.first", axis=1
-    )  # [B, D]
+    first = graph.node("Gather", [hidden, graph.constant("first", 0, np.int64)], "pooler.first", axis=1)  # [B, D]
     pooled = graph.node("Tanh", [graph.linear(first, "pooler.dense")], "pooler.output")
     return graph.linear(pooled, "classifier", "logits")

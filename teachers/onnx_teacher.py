@@ -59,9 +59,7 @@ class OnnxTeacher:
             ``onnxruntime`` or ``onnx`` is not installed.
     """
 
-    def __init__(
-        self, path: str | Path, threads: int | None = None, layers: Sequence[int] | None = None
-    ) -> None:
+    def __init__(self, path: str | Path, threads: int | None = None, layers: Sequence[int] | None = None) -> None:
         self.path = Path(path)
         model = load_model(self.path)
         exposed = expose_hidden_states(model)
@@ -73,9 +71,7 @@ class OnnxTeacher:
         outputs = {output.name: output.shape for output in self._session.get_outputs()}
         self._states = hidden_state_names(outputs)
         self._words, self._positions = words, positions
-        self._has_logits = (
-            len(outputs.get("logits", ())) == 2
-        )  # three axes: a score for each word, no classifier
+        self._has_logits = len(outputs.get("logits", ())) == 2  # three axes: a score for each word, no classifier
         self._hidden_size, self._num_labels = self._sizes(outputs)
         self.layers = self._checked_layers(layers, tuple(range(len(self._states))))
 
@@ -195,9 +191,7 @@ class OnnxTeacher:
             )
         return tuple(int(layer) for layer in layers)
 
-    def _check_ids(
-        self, input_ids: NDArray[Any], mask: NDArray[Any], segment_ids: NDArray[Any] | None
-    ) -> None:
+    def _check_ids(self, input_ids: NDArray[Any], mask: NDArray[Any], segment_ids: NDArray[Any] | None) -> None:
         shapes = [array.shape for array in (input_ids, mask, segment_ids) if array is not None]
         if input_ids.ndim != 2 or len(set(shapes)) > 1 or not np.issubdtype(input_ids.dtype, np.integer):
             got = f"{input_ids.dtype} ids and shapes " + ", ".join(map(str, shapes))
@@ -272,11 +266,7 @@ def _checked_inputs(path: Path, session: Any) -> dict[str, Any]:
     found = {entry.name: entry for entry in session.get_inputs()}
     missing = [name for name in _REQUIRED if name not in found]
     foreign = [name for name in found if name not in _INPUTS]
-    fixed = [
-        f"{name} {entry.shape}"
-        for name, entry in found.items()
-        if any(isinstance(n, int) for n in entry.shape)
-    ]
+    fixed = [f"{name} {entry.shape}" for name, entry in found.items() if any(isinstance(n, int) for n in entry.shape)]
     untyped = [f"{name} {entry.type}" for name, entry in found.items() if entry.type not in _TYPES]
     for wrong, expected, hint in (
         (missing, "the inputs input_ids and attention_mask", "an export of a BERT with these input names"),

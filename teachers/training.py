@@ -102,4 +102,3 @@ class FineTuning:
             return self.model(ids, mask, segments).logits
 
         return {"score": accuracy(labels, predict_logits(logits, encoded, pad_id=self._pad_id).argmax(axis=1))}
-

@@ -71,13 +71,9 @@ def forward(
     Rows of padding in the result are NaN: nobody may depend on them.
     """
     w = {name: value.astype(np.float64) for name, value in weights.items()}
-    states = [
-        np.full((*input_ids.shape, sizes.hidden_size), np.nan) for _ in range(sizes.num_hidden_layers + 1)
-    ]
+    states = [np.full((*input_ids.shape, sizes.hidden_size), np.nan) for _ in range(sizes.num_hidden_layers + 1)]
     for b, length in enumerate(mask.sum(axis=1)):
-        for state, h in zip(
-            states, _sentence(sizes, w, input_ids[b, :length], segment_ids[b, :length]), strict=True
-        ):
+        for state, h in zip(states, _sentence(sizes, w, input_ids[b, :length], segment_ids[b, :length]), strict=True):
             state[b, :length] = h
     if not sizes.num_labels:
         return states, None

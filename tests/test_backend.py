@@ -316,7 +316,9 @@ with Journal(sys.argv[1]) as journal:
 assert any((start[n] != a).any() for n, a in task.model.state_dict().items() if n.startswith("blocks"))
 assert minispike.load and minispike.check_grads
 
-after = {name.partition(".")[0] for name in sys.modules} - before - set(sys.stdlib_module_names)
+# NumPy's compiled parts leave helpers without a spec there
+found = {name for name, module in sys.modules.items() if getattr(module, "__spec__", None)}
+after = {name.partition(".")[0] for name in found} - before - set(sys.stdlib_module_names)
 print(sorted(after))
 """
 

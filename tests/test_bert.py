@@ -134,9 +134,7 @@ def test_the_gradient_of_a_masked_language_model() -> None:
     """The embedding table is input and output weights at once."""
     with default_dtype(np.float64):
         model = lively(
-            MaskedLanguageModel(
-                Bert(replace(TINY, num_labels=0), np.random.default_rng(0)), np.random.default_rng(1)
-            )
+            MaskedLanguageModel(Bert(replace(TINY, num_labels=0), np.random.default_rng(0)), np.random.default_rng(1))
         )
     chosen = MASK & (IDS % 2 == 0)
     labels = IDS[chosen]

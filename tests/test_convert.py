@@ -17,9 +17,7 @@ SIZES = Sizes(num_labels=3)
 WEIGHTS = random_weights(SIZES)
 
 
-def folder_of(
-    folder: Path, weights: dict[str, Array] = WEIGHTS, sizes: Sizes = SIZES, **changes: Any
-) -> Path:
+def folder_of(folder: Path, weights: dict[str, Array] = WEIGHTS, sizes: Sizes = SIZES, **changes: Any) -> Path:
     """A folder with ``weights`` as they are and ``changes`` in its config.json, None for a key left out."""
     config = {key: value for key, value in asdict(sizes).items() if key not in ("dropout", "num_labels")}
     config |= {"model_type": "bert", "hidden_act": "gelu", "hidden_dropout_prob": sizes.dropout} | changes
@@ -38,9 +36,7 @@ def assert_equal(weights: dict[str, Any], expected: dict[str, Any]) -> None:
 
 def test_write_and_read(tmp_path: Path) -> None:
     (tmp_path / "tokenizer.json").write_text("{}")
-    write_bert_folder(
-        SIZES, WEIGHTS, tmp_path / "tokenizer.json", tmp_path / "bert", label_names=("no", "so", "yes")
-    )
+    write_bert_folder(SIZES, WEIGHTS, tmp_path / "tokenizer.json", tmp_path / "bert", label_names=("no", "so", "yes"))
     fields, weights = read_bert_folder(tmp_path / "bert")
     assert fields == asdict(SIZES)
     assert_equal(weights, WEIGHTS)
@@ -159,9 +155,7 @@ def test_bad_weights(tmp_path: Path) -> None:
     whole = (folder / "model.safetensors").read_bytes()
     for wrong in (whole[:-3], whole[:20], b"", b"version https://example.org/spec\n" * 9):
         (folder / "model.safetensors").write_bytes(wrong)
-        with pytest.raises(
-            TeacherError, match=r"model\.safetensors: expected a whole safetensors file, got .+; try"
-        ):
+        with pytest.raises(TeacherError, match=r"model\.safetensors: expected a whole safetensors file, got .+; try"):
             read_bert_folder(folder)
     save_file(
         {name: np.rint(value).astype(np.int8) for name, value in WEIGHTS.items()},
@@ -185,9 +179,7 @@ def test_missing_files(tmp_path: Path) -> None:
         ("model.safetensors.index.json", "weights in several shards"),
     ):
         (folder / name).write_text("")
-        with pytest.raises(
-            TeacherError, match=rf"model\.safetensors: expected one file of weights, got {got}"
-        ):
+        with pytest.raises(TeacherError, match=rf"model\.safetensors: expected one file of weights, got {got}"):
             read_bert_folder(folder)
     for wrong in ("{", "[1]"):
         (folder / "config.json").write_text(wrong)

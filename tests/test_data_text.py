@@ -59,9 +59,7 @@ def test_quotes_odd_separators_and_outer_spaces_belong_to_the_text(tmp_path: Pat
 
 @pytest.mark.parametrize("ending", ["\n", "\r\n"])
 @pytest.mark.parametrize("tail", ["", "\n", "\n\n \n"])
-def test_line_ends_marks_and_trailing_blank_lines_do_not_matter(
-    tmp_path: Path, ending: str, tail: str
-) -> None:
+def test_line_ends_marks_and_trailing_blank_lines_do_not_matter(tmp_path: Path, ending: str, tail: str) -> None:
     content = ("\ufeff" + ROWS.rstrip("\n") + tail).replace("\n", ending)
     examples, names = read_tsv(write(tmp_path / "a.tsv", content))
     assert (examples.texts, names) == (("good film", "bad film"), ("neg", "pos"))
@@ -160,9 +158,7 @@ def test_truncated_and_foreign_archives_are_data_errors(
     path = tmp_path / f"a.tsv{suffix}"
     for raw in [whole[: len(whole) // 2], whole[:-1], flipped, ROWS.encode(), b"\x00"]:
         path.write_bytes(raw)
-        with pytest.raises(
-            DataError, match=f"a.tsv{suffix}: expected a whole {suffix} file, got a truncated"
-        ):
+        with pytest.raises(DataError, match=f"a.tsv{suffix}: expected a whole {suffix} file, got a truncated"):
             read_tsv(path)
 
 
@@ -176,9 +172,7 @@ def dataset(folder: Path, **parts: str) -> Path:
 
 
 def test_three_files_make_a_data_set(tmp_path: Path) -> None:
-    data = load_dataset(
-        dataset(tmp_path, train=ROWS, dev="text\tlabel\nx\tpos\n", test="text\tlabel\ny\tneg\n")
-    )
+    data = load_dataset(dataset(tmp_path, train=ROWS, dev="text\tlabel\nx\tpos\n", test="text\tlabel\ny\tneg\n"))
     assert data.label_names == ("neg", "pos")
     assert [len(part) for part in (data.train, data.dev, data.test)] == [2, 1, 1]
     assert data.dev.labels is not None and data.dev.labels.tolist() == [1]

@@ -135,9 +135,7 @@ def test_linear_layers_spike_by_spike(model: SpikeBERT, encoded: Encoded, report
         assert line.picojoule == pytest.approx(0.9 * line.accumulates)
 
 
-def test_the_first_block_meets_its_input_once(
-    model: SpikeBERT, encoded: Encoded, report: EnergyReport
-) -> None:
+def test_the_first_block_meets_its_input_once(model: SpikeBERT, encoded: Encoded, report: EnergyReport) -> None:
     ones = sum(a["embedding"].sum() for a in sentences(model, encoded))
     assert row(report.student, "blocks.0.attention.q").accumulates * len(LENGTHS) == pytest.approx(ones * DIM)
 
@@ -215,9 +213,7 @@ def test_padding_may_stand_anywhere(model: SpikeBERT) -> None:
 def test_bert_base_by_hand() -> None:
     ledger = bert_ledger(BertConfig(), [128])
     layer = 4 * 128 * 768**2 + 2 * 128 * 768 * 3072 + 2 * 128**2 * 768
-    assert (
-        ledger.dense_macs == ledger.macs - sum(r.macs for r in ledger.rows if r.kind in COSTS) == 12 * layer
-    )
+    assert ledger.dense_macs == ledger.macs - sum(r.macs for r in ledger.rows if r.kind in COSTS) == 12 * layer
     # 11.2 GMAC are 51.4 mJ; charged for each FLOP, as in the paper, twice that
     assert ledger.dense_macs == pytest.approx(11.2e9, rel=3e-3)
     assert ledger.matrix_mj == pytest.approx(51.4, rel=3e-3)
@@ -226,9 +222,7 @@ def test_bert_base_by_hand() -> None:
 
 
 def test_bert_rows_by_hand() -> None:
-    config = BertConfig(
-        hidden_size=4, num_hidden_layers=1, num_attention_heads=2, intermediate_size=6, num_labels=3
-    )
+    config = BertConfig(hidden_size=4, num_hidden_layers=1, num_attention_heads=2, intermediate_size=6, num_labels=3)
     ledger = bert_ledger(config, [2, 4])  # 3 tokens and 10 pairs of tokens on average
     expected = {
         "embeddings": (0, 24), "embeddings.norm": (36, 24), "layer.0.query": (48, 0), "layer.0.key": (48, 0),

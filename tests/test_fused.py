@@ -15,8 +15,8 @@ from minispike.errors import ShapeError
 from minispike.nn import functional as F
 from minispike.snn import kernels
 from minispike.snn.attention import spiking_attention, spiking_attention_composed
-from minispike.snn.shift import shift_tokens, shift_tokens_composed
 from minispike.snn.neurons import LIF, LIFNeuron, lif, lif_composed, lif_with_state
+from minispike.snn.shift import shift_tokens, shift_tokens_composed
 from minispike.snn.surrogate import SURROGATES
 from minispike.tensor import Tensor
 
@@ -82,9 +82,7 @@ def test_linear(shape: tuple[int, ...], bias: bool) -> None:
 @pytest.mark.parametrize("eps", [1e-5, 0.1])
 def test_layer_norm(shape: tuple[int, ...], eps: float) -> None:
     inputs = [random_leaf(shape, 1), random_leaf((5,), 2), random_leaf((5,), 3)]
-    assert_right(
-        Pair(lambda *a: F.layer_norm(*a, eps=eps), lambda *a: F.layer_norm_composed(*a, eps=eps), inputs)
-    )
+    assert_right(Pair(lambda *a: F.layer_norm(*a, eps=eps), lambda *a: F.layer_norm_composed(*a, eps=eps), inputs))
 
 
 def test_layer_norm_leaves_its_input() -> None:
@@ -102,9 +100,7 @@ def test_layer_norm_leaves_its_input() -> None:
 )
 def test_embedding(ids: Any) -> None:
     ids = np.asarray(ids, int) if not isinstance(ids, np.ndarray) else ids
-    assert_right(
-        Pair(lambda w: F.embedding(ids, w), lambda w: F.embedding_composed(ids, w), [random_leaf((6, 3))])
-    )
+    assert_right(Pair(lambda w: F.embedding(ids, w), lambda w: F.embedding_composed(ids, w), [random_leaf((6, 3))]))
 
 
 def test_scatter_add_against_numpy() -> None:
@@ -230,9 +226,7 @@ def name_of(neuron: LIFNeuron) -> str:
     return "-".join(parts + ["detached"] * neuron.detach_reset + ["decaying"] * neuron.decay_input)
 
 
-def spikes_and_state(
-    x: Tensor, neuron: LIFNeuron, v: Tensor | None = None, **kw: Any
-) -> tuple[Tensor, Tensor]:
+def spikes_and_state(x: Tensor, neuron: LIFNeuron, v: Tensor | None = None, **kw: Any) -> tuple[Tensor, Tensor]:
     spikes, _, potentials = lif_composed(x, neuron, v, **kw)
     return spikes, potentials[len(potentials) - 1]
 
@@ -241,9 +235,7 @@ def spikes_and_state(
 def test_lif(neuron: LIFNeuron) -> None:
     x, v = random_leaf((5, 2, 3), 1), random_leaf((2, 3), 2)
     assert_same(Pair(lambda x: lif(x, neuron), lambda x: lif_composed(x, neuron)[0], [x]))
-    with_state = Pair(
-        lambda x, v: lif_with_state(x, neuron, v), lambda x, v: spikes_and_state(x, neuron, v), [x, v]
-    )
+    with_state = Pair(lambda x, v: lif_with_state(x, neuron, v), lambda x, v: spikes_and_state(x, neuron, v), [x, v])
     assert_same(with_state)
     assert_same(Pair(lambda x: lif_with_state(x, neuron), lambda x: spikes_and_state(x, neuron), [x]))
 
@@ -273,9 +265,7 @@ def test_lif_gradients_away_from_the_kinks(name: str) -> None:
 def test_lif_shapes(shape: tuple[int, ...], reset: float | None) -> None:
     neuron = LIFNeuron(threshold=0.3, reset=reset, detach_reset=False)
     x, v = random_leaf(shape, 1), random_leaf(shape[1:], 2)
-    assert_same(
-        Pair(lambda x, v: lif_with_state(x, neuron, v), lambda x, v: spikes_and_state(x, neuron, v), [x, v])
-    )
+    assert_same(Pair(lambda x, v: lif_with_state(x, neuron, v), lambda x, v: spikes_and_state(x, neuron, v), [x, v]))
 
 
 def test_lif_of_strided_input() -> None:
@@ -330,9 +320,7 @@ def test_single_precision_stays_single() -> None:
         x = random_leaf((2, 3, 4), 1, np.float32)
         weight, bias = random_leaf((4, 4), 2, np.float32), random_leaf((4,), 3, np.float32)
         hidden = F.layer_norm(F.linear(x, weight, bias), bias, bias)
-        attended = F.softmax_attention(
-            hidden, hidden, hidden, 2, np.array([[True] * 3, [True, False, False]])
-        )
+        attended = F.softmax_attention(hidden, hidden, hidden, 2, np.array([[True] * 3, [True, False, False]]))
         mixed = spiking_attention(*(a.reshape(1, 2, 3, 4) for a in (attended, x, hidden)), 2)
         loss = F.cross_entropy(lif(mixed, LIFNeuron(), time_steps=2).mean((0, 2)), np.array([0, 3]))
         assert loss.dtype == np.float32

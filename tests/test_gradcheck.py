@@ -242,9 +242,7 @@ def test_a_wrong_second_derivative_is_caught_by_order_2_alone(name: str) -> None
 def test_the_message_tells_the_input_and_the_ratio() -> None:
     f = custom(lambda a, b: a * b, lambda g, out, a, b: (g * b, g * a * 2.0))
     with pytest.raises(GradientError) as caught:
-        check_grads(
-            lambda d: f(d["left"], d["right"]), {"left": random_leaf((3,)), "right": random_leaf((3,), 1)}
-        )
+        check_grads(lambda d: f(d["left"], d["right"]), {"left": random_leaf((3,)), "right": random_leaf((3,), 1)})
     message = str(caught.value)
     assert "args[0]['right'] of shape (3,)" in message
     assert "ratio 2" in message
@@ -261,9 +259,7 @@ def network(x: Tensor, w: Tensor, u: Tensor) -> Tensor:
 
 
 def spiking(x: Tensor, w: Tensor, u: Tensor) -> Tensor:
-    return lif(
-        F.layer_norm(F.linear(x, w), u[0], u[1]), LIFNeuron(threshold=0.3, detach_reset=False), time_steps=3
-    )
+    return lif(F.layer_norm(F.linear(x, w), u[0], u[1]), LIFNeuron(threshold=0.3, detach_reset=False), time_steps=3)
 
 
 RIGHT: dict[str, tuple[Callable[..., Any], list[tuple[int, ...]], int]] = {

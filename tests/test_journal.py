@@ -43,9 +43,7 @@ def test_numbers_that_json_lacks_are_strings_in_the_file(tmp_path: Path) -> None
 def test_numpy_becomes_numbers_and_lists(tmp_path: Path) -> None:
     path = tmp_path / "metrics.jsonl"
     with Journal(path) as journal:
-        journal.write(
-            loss=np.float64(0.1), half=np.float32(0.5), step=np.int64(3), rates=np.array([1, np.nan])
-        )
+        journal.write(loss=np.float64(0.1), half=np.float32(0.5), step=np.int64(3), rates=np.array([1, np.nan]))
     (line,) = Journal.read(path)
     assert (line["loss"], line["half"], line["step"], line["rates"][0]) == (0.1, 0.5, 3, 1.0)
     assert math.isnan(line["rates"][1])
@@ -143,8 +141,6 @@ def test_written_lines_outlive_a_kill(tmp_path: Path) -> None:
         "journal.write(step=1)\n"
         "os.kill(os.getpid(), signal.SIGKILL)\n"
     )
-    ended = subprocess.run(
-        [sys.executable, "-c", program, str(path)], check=False, cwd=Path(__file__).parents[1]
-    )
+    ended = subprocess.run([sys.executable, "-c", program, str(path)], check=False, cwd=Path(__file__).parents[1])
     assert ended.returncode == -signal.SIGKILL
     assert Journal.read(path) == [{"step": 1}]

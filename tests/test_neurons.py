@@ -296,15 +296,11 @@ def test_leaky_integrator_has_a_closed_form() -> None:
     for tau in (1.0, 2.0, 3.5):
         keep = 1.0 - 1.0 / tau
         potentials, last = leaky_integrator(Tensor(x), tau, Tensor(v))
-        expected = [
-            keep ** (t + 1) * v + sum(keep ** (t - k) * x[k] / tau for k in range(t + 1)) for t in range(5)
-        ]
+        expected = [keep ** (t + 1) * v + sum(keep ** (t - k) * x[k] / tau for k in range(t + 1)) for t in range(5)]
         np.testing.assert_allclose(potentials.data, expected, rtol=1e-12)
         np.testing.assert_array_equal(last.data, potentials.data[-1])
         from_rest, _ = leaky_integrator(Tensor(x), tau)
-        np.testing.assert_allclose(
-            from_rest.data, expected - keep ** np.arange(1, 6)[:, None] * v, atol=1e-13
-        )
+        np.testing.assert_allclose(from_rest.data, expected - keep ** np.arange(1, 6)[:, None] * v, atol=1e-13)
     check_grads(lambda x, v: leaky_integrator(x, 2.5, v), leaf(x), leaf(v), order=2)
     assert leaky_integrator(Tensor(np.ones((2, 3), np.float32)))[0].dtype == np.float32
 
@@ -387,9 +383,7 @@ def test_a_surrogate_is_the_derivative_of_its_primitive(name: str, alpha: float 
     numeric = (s(GRID - 2 * h) - 8 * s(GRID - h) + 8 * s(GRID + h) - s(GRID + 2 * h)) / (12 * h)
     found = surrogate.derivative(GRID.copy())
     smooth = np.ones(len(GRID), bool)
-    for corner in {"rectangle": (-0.5, 0.5), "triangle": (-1.0, 0.0, 1.0), "fast_sigmoid": (0.0,)}.get(
-        name, ()
-    ):
+    for corner in {"rectangle": (-0.5, 0.5), "triangle": (-1.0, 0.0, 1.0), "fast_sigmoid": (0.0,)}.get(name, ()):
         smooth &= abs(GRID - corner / surrogate.alpha) > 5 * h
     assert smooth.sum() >= len(GRID) - 6
     np.testing.assert_allclose(found[smooth], numeric[smooth], rtol=1e-7, atol=1e-9)

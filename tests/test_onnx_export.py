@@ -104,9 +104,7 @@ def test_mistakes_leave_no_file(tmp_path: Path) -> None:
         export_bert(replace(SIZES, num_labels=2), weights, path)
     with pytest.raises(TeacherError, match=r"unexpected: encoder\.layer\.1\..* and 6 more"):
         export_bert(replace(SIZES, num_hidden_layers=1), weights, path)
-    with pytest.raises(
-        TeacherError, match=r"misshaped: .*word_embeddings\.weight \(40, 16\) instead of \(41, 16\)"
-    ):
+    with pytest.raises(TeacherError, match=r"misshaped: .*word_embeddings\.weight \(40, 16\) instead of \(41, 16\)"):
         export_bert(replace(SIZES, vocab_size=41), weights, path)
     large = {name: value * 1e6 for name, value in weights.items()}
     with pytest.raises(TeacherError, match="65504"):

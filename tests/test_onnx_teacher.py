@@ -137,9 +137,7 @@ def test_bad_files(tmp_path: Path, model: Path) -> None:
     }
     for name, wrong in cases.items():
         (tmp_path / f"{name}.onnx").write_bytes(wrong)
-        with pytest.raises(
-            TeacherError, match=rf"{name}\.onnx: expected an ONNX model, got .+; try a fresh copy"
-        ):
+        with pytest.raises(TeacherError, match=rf"{name}\.onnx: expected an ONNX model, got .+; try a fresh copy"):
             OnnxTeacher(tmp_path / f"{name}.onnx")
     with pytest.raises(TeacherError, match="expected an ONNX file, got no such file"):
         OnnxTeacher(tmp_path / "absent.onnx")
@@ -195,7 +193,5 @@ def test_no_word_embeddings(tmp_path: Path, model: Path) -> None:
 @pytest.mark.parametrize("library", ["onnxruntime", "onnx"])
 def test_missing_library(monkeypatch: pytest.MonkeyPatch, model: Path, library: str) -> None:
     monkeypatch.setitem(sys.modules, library, None)
-    with pytest.raises(
-        TeacherError, match=rf'{library}: expected .*; try pip install "minispike\[distill\]"'
-    ):
+    with pytest.raises(TeacherError, match=rf'{library}: expected .*; try pip install "minispike\[distill\]"'):
         OnnxTeacher(model)

@@ -112,9 +112,7 @@ def reduction(f: Any, reference: Any, values: Any = spread, *, empty: bool = Tru
         if not empty:
             shape = tuple(max(n, 1) for n in shape)
         kept = draw(st.booleans())
-        return Case(
-            [array(draw, shape, values)], lambda a: f(a, axis, kept), lambda a: reference(a, axis, kept)
-        )
+        return Case([array(draw, shape, values)], lambda a: f(a, axis, kept), lambda a: reference(a, axis, kept))
 
     return row
 

@@ -31,9 +31,7 @@ def test_normal_forms(text: str, expected: str) -> None:
 
 @given(WORDS)
 def test_spacing_punctuation_and_capitals_do_not_matter(words: list[str]) -> None:
-    assert (
-        normalise(" ".join(words)) == normalise(", ".join(words).upper() + " .") == normalise("".join(words))
-    )
+    assert normalise(" ".join(words)) == normalise(", ".join(words).upper() + " .") == normalise("".join(words))
 
 
 def test_overlap_is_dropped_and_the_rest_kept_in_place() -> None:

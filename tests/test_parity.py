@@ -150,9 +150,7 @@ def test_logits_and_features(recorded: dict[str, Array]) -> None:
     for i, state in enumerate(out.hidden_states):
         assert_near(state.data, recorded[f"f64/rep/{i}"])
     padded = np.arange(L) < np.array([[12], [5], [1]])
-    assert_near(
-        model(recorded["input_ids"], padded).logits.data, recorded["f64/logits"]
-    )  # the mask is not used
+    assert_near(model(recorded["input_ids"], padded).logits.data, recorded["f64/logits"])  # the mask is not used
 
 
 # --- losses and their gradients
@@ -179,9 +177,7 @@ def stage_2(recorded: dict[str, Array], model: SpikeBERT, out: SpikeBERTOutput) 
     return terms | {"total": total}
 
 
-def assert_gradients(
-    model: SpikeBERT, recorded: dict[str, Array], prefix: str, tolerance: float = 1e-12
-) -> None:
+def assert_gradients(model: SpikeBERT, recorded: dict[str, Array], prefix: str, tolerance: float = 1e-12) -> None:
     """Every gradient under the prefix, and none beyond: what has no recorded gradient has none here."""
     expected = {reference_name(n[len(prefix) :]): a for n, a in recorded.items() if n.startswith(prefix)}
     assert expected
@@ -346,9 +342,7 @@ def test_a_file_that_is_none(tmp_path: Path) -> None:
 def size_of(c: SpikeBERTConfig) -> int:
     """The number of learned numbers, from the shapes alone."""
     d, h = c.dim, c.mlp_ratio * c.dim
-    square, wider, narrower = (
-        out * (inner + 3) for out, inner in ((d, d), (h, d), (d, h))
-    )  # linear and norm
+    square, wider, narrower = (out * (inner + 3) for out, inner in ((d, d), (h, d), (d, h)))  # linear and norm
     head = 2 * d + c.num_labels * (d + 1)
     return c.vocab_size * d + c.depth * (4 * square + wider + narrower + square) + head
 

@@ -46,9 +46,7 @@ def test_five_minutes_print_ten_lines(clock: Clock) -> None:
     assert lines[-1] == "stage 1: 1000/1000 (100 %), done after 0:05:00, loss=0.001"
 
 
-@pytest.mark.parametrize(
-    ("seconds", "count"), [(1, 1), (10, 1), (61, 5), (150, 10), (3600, 12), (36000, 120)]
-)
+@pytest.mark.parametrize(("seconds", "count"), [(1, 1), (10, 1), (61, 5), (150, 10), (3600, 12), (36000, 120)])
 def test_lines_of_short_and_long_phases(clock: Clock, seconds: float, count: int) -> None:
     assert abs(len(lines_of(clock, seconds, 3600)) - count) <= 1
 

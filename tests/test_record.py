@@ -16,9 +16,7 @@ from minispike.tensor import default_dtype, no_grad
 @pytest.fixture(scope="module")
 def model() -> SpikeBERT:
     with default_dtype(np.float64):
-        config = SpikeBERTConfig(
-            vocab_size=30, dim=8, depth=2, heads=2, time_steps=3, num_labels=2, max_length=12
-        )
+        config = SpikeBERTConfig(vocab_size=30, dim=8, depth=2, heads=2, time_steps=3, num_labels=2, max_length=12)
         network = SpikeBERT(config, np.random.default_rng(3))
         rng = np.random.default_rng(4)
         for name, parameter in network.named_parameters():

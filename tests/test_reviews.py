@@ -37,12 +37,8 @@ BLAME = """
     spoiled hurt hurts
 """
 NEGATORS = {"not", "never", "hardly", "far", "no", "nothing", "nobody", "cannot", "hard"}
-LEFT_WINS = re.compile(
-    r"\b(better than|finer than|nicer than|more than|over|beats|outshines|to (?=the|this))\b"
-)
-RIGHT_WINS = re.compile(
-    r"\b(worse than|weaker than|poorer than|less than|not as \w+ as|cannot (match|equal))\b"
-)
+LEFT_WINS = re.compile(r"\b(better than|finer than|nicer than|more than|over|beats|outshines|to (?=the|this))\b")
+RIGHT_WINS = re.compile(r"\b(worse than|weaker than|poorer than|less than|not as \w+ as|cannot (match|equal))\b")
 
 
 def opinion(text: str) -> bool | None:
@@ -187,17 +183,13 @@ def test_a_template_hides_words_and_nothing_else() -> None:
     assert template_of("the songs are not dull .") == template_of("the plot is not clever .")
     assert template_of("the plot is never dull .") != template_of("the plot is not dull .")
     assert NEGATORS.isdisjoint(grammar().masks)
-    assert {"but", "yet", "however", "although", "even", "despite", "than", "over"}.isdisjoint(
-        grammar().masks
-    )
+    assert {"but", "yet", "however", "although", "even", "despite", "than", "over"}.isdisjoint(grammar().masks)
 
 
 def test_no_word_is_both_good_and_bad() -> None:
     signed = {symbol for symbol, _ in grammar().words if symbol[-1] in "+-"}
     kinds = ("story", "craft", "food", "service", "place")
-    words = {
-        sign: {w for s in signed if s[-1] == sign for k in kinds for w in choices(s, k, "")} for sign in "+-"
-    }
+    words = {sign: {w for s in signed if s[-1] == sign for k in kinds for w in choices(s, k, "")} for sign in "+-"}
     assert words["+"].isdisjoint(words["-"])
     assert {form for word in words["+"] for form in word.split("/")} == set(PRAISE.split())
     assert {form for word in words["-"] for form in word.split("/")} == set(BLAME.split())
@@ -210,9 +202,7 @@ def test_no_text_at_all() -> None:
 
 def test_more_than_the_grammar_gives(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("minispike.data.reviews._PATIENCE", 1)
-    with pytest.raises(
-        ConfigError, match=r"reviews: expected ReviewsConfig.*, got .* test; try fewer sentences"
-    ):
+    with pytest.raises(ConfigError, match=r"reviews: expected ReviewsConfig.*, got .* test; try fewer sentences"):
         build_reviews(ReviewsConfig(test=200, labelled=0, dev=0, unlabelled=0))
 
 

@@ -33,9 +33,7 @@ def test_constant_stays_at_the_peak() -> None:
 
 
 @given(SHARES, st.sampled_from(["cosine", "linear"]), SHARES, st.integers(1, 300))
-def test_rises_to_the_peak_then_falls_to_the_floor(
-    warmup: float, shape: Any, floor: float, steps: int
-) -> None:
+def test_rises_to_the_peak_then_falls_to_the_floor(warmup: float, shape: Any, floor: float, steps: int) -> None:
     schedule = Schedule(warmup, shape, floor)
     shares = [schedule.multiplier(step, steps) for step in range(steps)]
     top = shares.index(1.0)

@@ -89,9 +89,7 @@ class Run:
     extra: Neuron | None = None
 
 
-TEXT = st.text() | st.sampled_from(
-    ['"', "\\", "'''", '"""\n', "\r\n", "\x00\x1f\x7f", "\t#= ", "好\u2028😀", "None"]
-)
+TEXT = st.text() | st.sampled_from(['"', "\\", "'''", '"""\n', "\r\n", "\x00\x1f\x7f", "\t#= ", "好\u2028😀", "None"])
 NUMBER = st.floats() | st.sampled_from([1e-12, 1e22, -0.0, 5e-324, math.inf, -math.inf, math.nan])
 NEURON = st.builds(Neuron, tau=st.floats(1, exclude_min=True), reset=st.sampled_from(["zero", "subtract"]))
 
@@ -188,9 +186,7 @@ def test_what_is_left_out_takes_the_default_of_its_place() -> None:
 
 
 def test_none_and_ready_sections_are_taken() -> None:
-    value = from_mapping(
-        Everything, {"maybe_text": None, "maybe_neuron": "none", "student": Student(depth=1)}
-    )
+    value = from_mapping(Everything, {"maybe_text": None, "maybe_neuron": "none", "student": Student(depth=1)})
     assert (value.maybe_text, value.maybe_neuron, value.student.depth) == (None, None, 1)
 
 
@@ -266,9 +262,7 @@ def test_a_value_without_default_must_be_given() -> None:
         teacher: Teacher
 
     assert from_mapping(Needy, {"teacher": {"path": "x"}}).teacher == Teacher("x")
-    with pytest.raises(
-        ConfigError, match=r'^teacher.path: expected str, got nothing; try teacher.path = "text"'
-    ):
+    with pytest.raises(ConfigError, match=r'^teacher.path: expected str, got nothing; try teacher.path = "text"'):
         from_mapping(Needy, {})
 
 
@@ -296,9 +290,7 @@ def test_a_dataclass_own_errors_become_config_errors() -> None:
         from_mapping(Shaped, {"size": 3})
 
 
-@pytest.mark.parametrize(
-    "hint", [dict[str, int], int | str, Path, tuple[int, int], tuple[tuple[int, ...], ...], Any]
-)
+@pytest.mark.parametrize("hint", [dict[str, int], int | str, Path, tuple[int, int], tuple[tuple[int, ...], ...], Any])
 def test_other_types_cannot_be_settings(hint: Any) -> None:
     cls = dataclasses.make_dataclass("Odd", [("odd", hint, None)], frozen=True)
     with pytest.raises(TypeError, match=r"^odd: expected a type that"):
@@ -409,9 +401,7 @@ def test_assignments(assignment: str, expected: Everything) -> None:
 
 def test_assignments_are_laid_over_the_instance_together_and_the_last_wins() -> None:
     base = Run(seed=3, student=Student(depth=2))
-    changed = override(
-        base, ["student.width=7", "student={width = 36}", "student.neuron.tau=4", "seed=1", "seed=2"]
-    )
+    changed = override(base, ["student.width=7", "student={width = 36}", "student.neuron.tau=4", "seed=1", "seed=2"])
     assert changed == Run(seed=2, student=Student(2, 36, Neuron(4.0)))
     assert override(base, []) == base
     assert override(Run(extra=Neuron()), ["extra=none"]).extra is None

@@ -265,9 +265,7 @@ def test_the_same_seed_gives_the_same_model() -> None:
     assert all((a[n] == b[n]).all() for n in a)
     assert any((a[n] != c[n]).any() for n in a)
     default = SpikeBERT(TINY).state_dict()
-    assert all(
-        (default[n] == w).all() for n, w in SpikeBERT(TINY, np.random.default_rng(0)).state_dict().items()
-    )
+    assert all((default[n] == w).all() for n, w in SpikeBERT(TINY, np.random.default_rng(0)).state_dict().items())
 
 
 def test_it_learns_word_order() -> None:

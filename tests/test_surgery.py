@@ -140,9 +140,7 @@ def with_word_head(model: onnx.ModelProto) -> onnx.ModelProto:
     return model
 
 
-def assert_finds_hidden_states(
-    model: onnx.ModelProto, folder: Path, weights: dict[str, np.ndarray] = WEIGHTS
-) -> None:
+def assert_finds_hidden_states(model: onnx.ModelProto, folder: Path, weights: dict[str, np.ndarray] = WEIGHTS) -> None:
     """The teacher agrees with plain NumPy on every hidden state, the logits and both tables."""
     onnx.save(model, folder / "foreign.onnx")
     teacher = OnnxTeacher(folder / "foreign.onnx", threads=1)

@@ -125,9 +125,7 @@ def test_parts_that_are_not_there() -> None:
 
 
 def test_numbers_that_float16_cannot_hold() -> None:
-    with pytest.raises(
-        TeacherError, match=r"hidden_states\.2: expected numbers that float16 holds.*dtype=np\.float32"
-    ):
+    with pytest.raises(TeacherError, match=r"hidden_states\.2: expected numbers that float16 holds.*dtype=np\.float32"):
         TeacherCache.build(Numbers(scale=1e4), texts(), LAYERS)
     TeacherCache.build(Numbers(scale=1e4), texts(), LAYERS, dtype=np.float32)
     with pytest.raises(TeacherError, match="infinity or not a number"):
@@ -161,9 +159,7 @@ def test_knows_its_texts() -> None:
 
 def test_bad_files(tmp_path: Path) -> None:
     path = tmp_path / "cache.safetensors"
-    with pytest.raises(
-        TeacherError, match=r"cache\.safetensors: expected a teacher's cache, got .+; try deleting it"
-    ):
+    with pytest.raises(TeacherError, match=r"cache\.safetensors: expected a teacher's cache, got .+; try deleting it"):
         TeacherCache.load(path)
     TeacherCache.build(Numbers(), texts(), LAYERS).save(path)
     path.write_bytes(path.read_bytes()[:-5])

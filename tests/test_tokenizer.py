@@ -17,9 +17,7 @@ from minispike.data.text import load_dataset, read_lines
 from minispike.data.tokenizer import Tokenizer
 from minispike.errors import BackendError, ConfigError, DataError, ShapeError
 
-tokenizers = pytest.importorskip(
-    "tokenizers", reason="needs the tokenizers library: pip install minispike[distill]"
-)
+tokenizers = pytest.importorskip("tokenizers", reason="needs the tokenizers library: pip install minispike[distill]")
 
 ROOT = Path(__file__).resolve().parents[1]
 SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
@@ -94,9 +92,7 @@ def test_shares_of_truncated_texts_and_unknown_tokens(vocabulary: Path) -> None:
 
 @given(first=SENTENCES, second=SENTENCES, max_length=st.integers(5, 24))
 @settings(max_examples=100)
-def test_layout_and_truncation_equal_the_library(
-    learnt: Tokenizer, first: str, second: str, max_length: int
-) -> None:
+def test_layout_and_truncation_equal_the_library(learnt: Tokenizer, first: str, second: str, max_length: int) -> None:
     library = tokenizers.Tokenizer.from_str(learnt._inner.to_str())
     library.enable_truncation(max_length)
     single, pair = library.encode(first), library.encode(first, second)
@@ -211,9 +207,7 @@ def test_bad_files_are_refused(tmp_path: Path, vocabulary: Path) -> None:
         with pytest.raises(DataError, match="broken.json: expected a tokenizer.json or a vocabulary in .txt"):
             Tokenizer.from_file(broken)
     vocabulary.write_text("\n".join([*VOCAB, "good"]), encoding="utf-8")
-    with pytest.raises(
-        DataError, match="vocab.txt:14: expected another token in each line, got 'good', which line 7"
-    ):
+    with pytest.raises(DataError, match="vocab.txt:14: expected another token in each line, got 'good', which line 7"):
         Tokenizer.from_file(vocabulary)
 
 

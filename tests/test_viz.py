@@ -34,8 +34,7 @@ pytest.importorskip("matplotlib")
 
 def report_of(convention: Convention = "mac") -> EnergyReport:
     small, large = (
-        bert_ledger(BertConfig(hidden_size=w, num_labels=2), [9], convention, f"width {w}")
-        for w in (384, 768)
+        bert_ledger(BertConfig(hidden_size=w, num_labels=2), [9], convention, f"width {w}") for w in (384, 768)
     )
     return EnergyReport(small, large, large, 1, 9, convention)
 
@@ -99,9 +98,7 @@ def test_surrogates() -> None:
 
 
 def test_rates_are_drawn_in_percent() -> None:
-    ax: Any = firing_rate_bars(
-        None, {"embedding": 0.5, "blocks.0.attention.q": 0.125, "blocks.1.mlp.output": 0.0}
-    )
+    ax: Any = firing_rate_bars(None, {"embedding": 0.5, "blocks.0.attention.q": 0.125, "blocks.1.mlp.output": 0.0})
     assert [bar.get_width() for bar in ax.patches] == [50.0, 12.5, 0.0]
     assert "%" in ax.get_xlabel()
     assert ax.yaxis_inverted()

@@ -74,9 +74,7 @@ class BagOfWords:
     dev_accuracy: float
 
     @classmethod
-    def fit(
-        cls, train: Examples, dev: Examples, num_labels: int, strengths: Sequence[float] = _STRENGTHS
-    ) -> Self:
+    def fit(cls, train: Examples, dev: Examples, num_labels: int, strengths: Sequence[float] = _STRENGTHS) -> Self:
         """Fit once for each strength of the regularisation and keep the best on dev, the strongest of equals.
 
         Args:

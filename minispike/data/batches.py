@@ -42,9 +42,7 @@ class Batch:
         return len(self.index)
 
 
-def collate(
-    encoded: Encoded, index: ArrayLike, labels: NDArray[np.int64] | None = None, pad_id: int = 0
-) -> Batch:
+def collate(encoded: Encoded, index: ArrayLike, labels: NDArray[np.int64] | None = None, pad_id: int = 0) -> Batch:
     """Put the texts at the positions ``index`` into one batch.
 
     Args:
@@ -60,9 +58,7 @@ def collate(
     _check(encoded, labels)
     chosen = np.asarray(index, dtype=np.int64)
     if not chosen.size:
-        raise DataError(
-            problem("index", expected="at least one position", got="none", hint="a data set with texts")
-        )
+        raise DataError(problem("index", expected="at least one position", got="none", hint="a data set with texts"))
     rows = [encoded.ids[i] for i in chosen]
     lengths = np.array([len(row) for row in rows])
     mask = np.arange(lengths.max()) < lengths[:, None]  # [B, L]
@@ -75,9 +71,7 @@ def collate(
     return Batch(input_ids, mask, segment_ids, None if labels is None else labels[chosen], chosen)
 
 
-def epoch_order(
-    lengths: NDArray[np.int64], batch_size: int, rng: np.random.Generator
-) -> list[NDArray[np.int64]]:
+def epoch_order(lengths: NDArray[np.int64], batch_size: int, rng: np.random.Generator) -> list[NDArray[np.int64]]:
     """Divide N texts at random into batches of similar length.
 
     The texts are shuffled, sorted by length within windows of 50 batches, cut into batches, and the batches
@@ -133,13 +127,9 @@ class BatchStream:
         _check(encoded, labels)
         _check_size(batch_size)
         if min(seed_key, default=0) < 0:
-            raise ConfigError(
-                problem("seed", expected="integers >= 0", got=str(list(seed_key)), hint="seed=0")
-            )
+            raise ConfigError(problem("seed", expected="integers >= 0", got=str(list(seed_key)), hint="seed=0"))
         if not len(encoded):
-            raise DataError(
-                problem("encoded", expected="at least one text", got="none", hint="a file with texts")
-            )
+            raise DataError(problem("encoded", expected="at least one text", got="none", hint="a file with texts"))
         self._encoded, self._labels, self._pad_id = encoded, labels, pad_id
         self._batch_size, self._seed_key = batch_size, tuple(seed_key)
         self._lengths = encoded.lengths
@@ -197,14 +187,10 @@ def _check(encoded: Encoded, labels: NDArray[np.int64] | None) -> None:
     """Labels, if any, are as many as the texts."""
     if labels is not None and len(labels) != len(encoded):
         expected, got = f"one for each of the {len(encoded)} texts", str(len(labels))
-        raise ShapeError(
-            problem("labels", expected=expected, got=got, hint="taking both from the same examples")
-        )
+        raise ShapeError(problem("labels", expected=expected, got=got, hint="taking both from the same examples"))
 
 
 def _check_size(batch_size: int) -> None:
     """A batch holds at least one text."""
     if batch_size < 1:
-        raise ConfigError(
-            problem("batch_size", expected="at least 1", got=str(batch_size), hint="batch_size=32")
-        )
+        raise ConfigError(problem("batch_size", expected="at least 1", got=str(batch_size), hint="batch_size=32"))

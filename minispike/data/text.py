@@ -47,9 +47,7 @@ class Examples:
         for name, part in (("labels", self.labels), ("pairs", self.pairs)):
             if part is not None and len(part) != len(self.texts):
                 expected, got = f"one for each of the {len(self.texts)} texts", str(len(part))
-                raise ShapeError(
-                    problem(name, expected=expected, got=got, hint="taking both from the same rows")
-                )
+                raise ShapeError(problem(name, expected=expected, got=got, hint="taking both from the same rows"))
 
     def __len__(self) -> int:
         """The number of examples N."""
@@ -164,9 +162,7 @@ def load_dataset(folder: str | Path, dev_fraction: float = 0.1, seed: int = 0) -
     for part, examples in others.items():
         if (examples.pairs is None) != (train.pairs is None):
             expected, got = ("single texts", "pairs") if train.pairs is None else ("pairs", "single texts")
-            raise data_error(
-                f"{paths[part]}:1", f"{expected}, as in train", got, "the same columns in all files"
-            )
+            raise data_error(f"{paths[part]}:1", f"{expected}, as in train", got, "the same columns in all files")
     if "dev" not in others:
         train, others["dev"] = _cut_dev(paths["train"], train, dev_fraction, seed)
     return Dataset(train, others["dev"], others["test"], names)

@@ -143,9 +143,7 @@ class Tokenizer:
         least = len(SPECIAL) + 2
         if vocab_size < least:
             expected = f"at least {least}, for the special tokens and a character"
-            raise ConfigError(
-                problem("vocab_size", expected=expected, got=str(vocab_size), hint="vocab_size=8000")
-            )
+            raise ConfigError(problem("vocab_size", expected=expected, got=str(vocab_size), hint="vocab_size=8000"))
         return cls(bert_tokenizer(learn_pieces(texts, vocab_size, lowercase, min_frequency), lowercase))
 
     def save(self, path: str | Path) -> None:
@@ -171,9 +169,7 @@ class Tokenizer:
             raise data_error(self._name, expected, str(id), "the tokenizer of the model")
         return token
 
-    def encode(
-        self, texts: Sequence[str], pairs: Sequence[str] | None = None, max_length: int = 128
-    ) -> Encoded:
+    def encode(self, texts: Sequence[str], pairs: Sequence[str] | None = None, max_length: int = 128) -> Encoded:
         """Turn texts, or pairs of texts, into token numbers.
 
         What is longer than ``max_length`` loses its end; of a pair, the longer text loses first, until both
@@ -231,9 +227,7 @@ class Tokenizer:
         """The pieces of each text, without special tokens and in full length."""
         pieces: list[NDArray[np.int32]] = []
         for start in range(0, len(texts), _CHUNK):
-            batch = self._inner.encode_batch_fast(
-                list(texts[start : start + _CHUNK]), add_special_tokens=False
-            )
+            batch = self._inner.encode_batch_fast(list(texts[start : start + _CHUNK]), add_special_tokens=False)
             pieces.extend(np.array(encoding.ids, dtype=np.int32) for encoding in batch)
         return pieces
 

@@ -88,9 +88,7 @@ def is_uncased(path: Path) -> bool:
     return uncased
 
 
-def learn_pieces(
-    texts: Iterable[str], vocab_size: int, lowercase: bool, min_frequency: int
-) -> dict[str, int]:
+def learn_pieces(texts: Iterable[str], vocab_size: int, lowercase: bool, min_frequency: int) -> dict[str, int]:
     """Learn a vocabulary by merging the most frequent neighbours: each piece with its number.
 
     Left alone, the library numbers the characters inside words (``##a``) in the order of a hash map, and

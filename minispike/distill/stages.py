@@ -139,9 +139,7 @@ class Distillation:
             teacher.logits(batch) if w.logits else teacher.hidden(batch)
             teacher.prefetch(upcoming)
         mask = backend.asarray(batch.mask)
-        out = self.model(
-            backend.asarray(batch.input_ids), mask, features=bool(w.features and teacher is not None)
-        )
+        out = self.model(backend.asarray(batch.input_ids), mask, features=bool(w.features and teacher is not None))
         terms: dict[str, Tensor] = {}
         if teacher is not None and w.features:
             targets = [backend.asarray(t, np.float32) for t in teacher.hidden(batch)]

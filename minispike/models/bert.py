@@ -70,11 +70,7 @@ class _Embeddings(Module):
 
     def forward(self, ids: Array, segments: Array) -> Tensor:
         positions = array_module(ids).arange(ids.shape[1])
-        x = (
-            self.word_embeddings(ids)
-            + self.position_embeddings(positions)
-            + self.token_type_embeddings(segments)
-        )
+        x = self.word_embeddings(ids) + self.position_embeddings(positions) + self.token_type_embeddings(segments)
         return self.LayerNorm(x)
 
 
@@ -228,8 +224,7 @@ def bert_from_weights(config: Mapping[str, Any], weights: Mapping[str, Array], n
     fresh = model.state_dict()
     if (
         num_labels
-        and kept.get("classifier.weight", fresh["classifier.weight"]).shape
-        != fresh["classifier.weight"].shape
+        and kept.get("classifier.weight", fresh["classifier.weight"]).shape != fresh["classifier.weight"].shape
     ):
         kept = {n: w for n, w in kept.items() if not n.startswith("classifier.")}
     model.load_state_dict(kept, may_miss=("classifier.", "pooler."))

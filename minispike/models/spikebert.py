@@ -76,9 +76,7 @@ class SpikeBERTConfig:
     def __post_init__(self) -> None:
         if self.surrogate not in SURROGATES:
             expected = "one of " + ", ".join(SURROGATES)
-            raise ConfigError(
-                problem("surrogate", expected=expected, got=repr(self.surrogate), hint="'atan'")
-            )
+            raise ConfigError(problem("surrogate", expected=expected, got=repr(self.surrogate), hint="'atan'"))
         if not 0 <= self.shift <= 0.5:
             got = str(self.shift)
             raise ConfigError(problem("shift", expected="a share from 0 to 0.5", got=got, hint="shift=0.25"))
@@ -130,9 +128,7 @@ class SpikeBERTOutput:
 class SpikingLayer(Module):
     """Linear, layer norm, LIF neurons: ``[T or 1, B, L, in]`` to spikes ``[T, B, L, out]``."""
 
-    def __init__(
-        self, in_features: int, out_features: int, neuron: LIFNeuron, rng: np.random.Generator
-    ) -> None:
+    def __init__(self, in_features: int, out_features: int, neuron: LIFNeuron, rng: np.random.Generator) -> None:
         self.linear = Linear(in_features, out_features, rng)
         self.norm = LayerNorm(out_features)
         self.neuron = neuron
@@ -159,9 +155,7 @@ class Attention(Module):
         self.neuron = c.neuron(c.threshold / 2)
         self.heads, self.scale = c.heads, c.attention_scale
 
-    def forward(
-        self, x: Tensor, steps: int, mask: Array | None, name: str, observe: Observer | None
-    ) -> Tensor:
+    def forward(self, x: Tensor, steps: int, mask: Array | None, name: str, observe: Observer | None) -> Tensor:
         q = self.q(x, steps, f"{name}.q", observe)  # [T, B, L, D], as all below
         k = self.k(x, steps, f"{name}.k", observe)
         v = self.v(x, steps, f"{name}.v", observe)
@@ -193,9 +187,7 @@ class Block(Module):
         self.mlp = MLP(c, rng)
         self.shifted = int(c.shift * c.dim)
 
-    def forward(
-        self, x: Tensor, steps: int, mask: Array | None, name: str, observe: Observer | None
-    ) -> Tensor:
+    def forward(self, x: Tensor, steps: int, mask: Array | None, name: str, observe: Observer | None) -> Tensor:
         x = x + self.attention(self._shift(x, mask), steps, mask, f"{name}.attention", observe)
         return x + self.mlp(self._shift(x, mask), steps, f"{name}.mlp", observe)
 
@@ -284,9 +276,7 @@ class SpikeBERT(Module):
         if c.max_length:
             if input_ids.shape[1] > c.max_length:
                 got, expected = str(input_ids.shape[1]), f"at most {c.max_length} tokens"
-                raise ShapeError(
-                    problem("input_ids", expected=expected, got=got, hint="a shorter max_length")
-                )
+                raise ShapeError(problem("input_ids", expected=expected, got=got, hint="a shorter max_length"))
             x = x + self.position(array_module(input_ids).arange(input_ids.shape[1]))
         spikes = spike(x - c.embedding_threshold, c.neuron().surrogate)
         return spikes if weights is None else spikes * Tensor._of(weights)
@@ -302,9 +292,7 @@ class SpikeBERT(Module):
             return None
         return mask[..., None].astype(self.embedding.weight.dtype)
 
-    def load_reference(
-        self, weights: Mapping[str, Array] | str | Path, *, may_lack_classifier: bool = False
-    ) -> None:
+    def load_reference(self, weights: Mapping[str, Array] | str | Path, *, may_lack_classifier: bool = False) -> None:
         """Take over a checkpoint of the authors' program.
 
         Args:
@@ -340,4 +328,3 @@ def reference_name(name: str) -> str:
         if name.startswith(theirs) if not theirs.startswith(".") else theirs in name:
             return name.replace(theirs, ours, 1)
     return name
-

@@ -318,9 +318,7 @@ def softmax_attention(q: Tensor, k: Tensor, v: Tensor, heads: int, mask: Array |
     return SoftmaxAttention(heads, attention_bias(mask, q.dtype))(q, k, v)
 
 
-def softmax_attention_composed(
-    q: Tensor, k: Tensor, v: Tensor, heads: int, mask: Array | None = None
-) -> Tensor:
+def softmax_attention_composed(q: Tensor, k: Tensor, v: Tensor, heads: int, mask: Array | None = None) -> Tensor:
     """`softmax_attention` in elementary ops."""
     batch, length, width = q.shape
 

@@ -18,9 +18,7 @@ class Linear(Module):
         std: standard deviation of the weights, default 0.02 as in BERT.
     """
 
-    def __init__(
-        self, in_features: int, out_features: int, rng: np.random.Generator, std: float = 0.02
-    ) -> None:
+    def __init__(self, in_features: int, out_features: int, rng: np.random.Generator, std: float = 0.02) -> None:
         self.weight = Parameter(rng.normal(0.0, std, size=(out_features, in_features)))
         self.bias = Parameter(np.zeros(out_features))
 

@@ -46,9 +46,7 @@ class AdamW:
     ) -> None:
         self.parameters = dict(parameters)
         self.betas, self.eps = betas, eps
-        self.decay = {
-            n: weight_decay if decay_all or decays(n, p) else 0.0 for n, p in self.parameters.items()
-        }
+        self.decay = {n: weight_decay if decay_all or decays(n, p) else 0.0 for n, p in self.parameters.items()}
         self.steps = 0
         self.first: dict[str, Array] = {n: _moment(p) for n, p in self.parameters.items()}
         self.second: dict[str, Array] = {n: _moment(p) for n, p in self.parameters.items()}
@@ -108,9 +106,7 @@ class AdamW:
         if {n: a.shape for n, a in state.items() if n != "steps"} != expected or "steps" not in state:
             got = f"{len(state)} tensors with other names or shapes"
             hint = "the checkpoint of this run"
-            raise CheckpointError(
-                problem("optimiser", expected=f"{len(expected)} moments", got=got, hint=hint)
-            )
+            raise CheckpointError(problem("optimiser", expected=f"{len(expected)} moments", got=got, hint=hint))
         for name in self.first:
             dtype = self.parameters[name].dtype
             self.first[name] = asarray(state[f"first.{name}"], dtype=dtype).copy()

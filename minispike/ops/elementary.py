@@ -10,8 +10,9 @@ from typing import Any
 
 from minispike.backend import Array, array_module, asarray
 from minispike.errors import ShapeError, problem
+from minispike.modes import float_type
 from minispike.ops.special import erf_array
-from minispike.tensor import Op, Tensor, TensorLike, float_type, grad_enabled
+from minispike.tensor import Op, Tensor, TensorLike, grad_enabled
 
 SQRT_HALF = 0.7071067811865476
 TWO_OVER_SQRT_PI = 1.1283791670955126

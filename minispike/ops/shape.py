@@ -18,9 +18,7 @@ def _axes(axis: Axis, ndim: int) -> tuple[int, ...]:
     axes = range(ndim) if axis is None else (axis,) if isinstance(axis, int) else axis
     for a in axes:
         if not -ndim <= a < ndim:
-            raise ShapeError(
-                problem("axis", expected=f"-{ndim} <= axis < {ndim}", got=str(a), hint="axis=-1")
-            )
+            raise ShapeError(problem("axis", expected=f"-{ndim} <= axis < {ndim}", got=str(a), hint="axis=-1"))
     return tuple(sorted(a % ndim for a in axes))
 
 
@@ -56,9 +54,7 @@ class Max(Op):
     def forward(self, a: Array) -> Array:
         self.axes = _axes(self.axis, a.ndim)
         if any(a.shape[i] == 0 for i in self.axes):
-            raise ShapeError(
-                problem("max", expected="elements to choose from", got=f"shape {a.shape}", hint="sum")
-            )
+            raise ShapeError(problem("max", expected="elements to choose from", got=f"shape {a.shape}", hint="sum"))
         return array_module(a).asarray(a.max(axis=self.axes, keepdims=self.keepdims))
 
     def backward(self, grad: Tensor, out: Tensor, *inputs: Tensor) -> Gradients:

@@ -78,9 +78,7 @@ def spiking_attention_composed(
     steps, batch, length, width = q.shape
 
     def split(a: Tensor) -> Tensor:
-        return a.reshape(steps, batch, length, heads, width // heads).transpose(
-            0, 1, 3, 2, 4
-        )  # [T, B, H, L, d]
+        return a.reshape(steps, batch, length, heads, width // heads).transpose(0, 1, 3, 2, 4)  # [T, B, H, L, d]
 
     masked = v if mask is None else v * Tensor._of(mask)
     scores = split(q) @ swap_last(split(k))  # [T, B, H, L, L]

@@ -123,9 +123,7 @@ class LIF(FusedOp):
 def _check(x: Tensor, v: Tensor | None, time_steps: int | None) -> int:
     """The number of time steps, once shapes are known to fit."""
     if x.ndim == 0 or len(x) == 0:
-        raise ShapeError(
-            problem("x", expected="[T, ...] with T >= 1", got=f"shape {x.shape}", hint="x[None]")
-        )
+        raise ShapeError(problem("x", expected="[T, ...] with T >= 1", got=f"shape {x.shape}", hint="x[None]"))
     if time_steps is not None and (time_steps < 1 or len(x) not in (1, time_steps)):
         expected = f"1 or {time_steps} time steps" if time_steps > 0 else "time_steps >= 1"
         raise ShapeError(problem("x", expected=expected, got=f"{len(x)}", hint="time_steps=None"))
@@ -193,9 +191,7 @@ def lif_composed(
     steps = _check(x, v, time_steps)
     leak = 1.0 / neuron.tau if leak is None else leak
     rest = neuron.resting
-    potential = (
-        v if v is not None else Tensor._of(array_module(x.array).full(x.shape[1:], rest, dtype=x.dtype))
-    )
+    potential = v if v is not None else Tensor._of(array_module(x.array).full(x.shape[1:], rest, dtype=x.dtype))
     spikes, charged, reset = [], [], []
     for t in range(steps):
         current = x[t % len(x)]

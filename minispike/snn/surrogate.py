@@ -40,9 +40,7 @@ class Surrogate:
 
     def __post_init__(self) -> None:
         if not self.alpha > 0:
-            raise ConfigError(
-                problem("alpha", expected="a number > 0", got=str(self.alpha), hint="alpha=2.0")
-            )
+            raise ConfigError(problem("alpha", expected="a number > 0", got=str(self.alpha), hint="alpha=2.0"))
 
     def primitive(self, u: Array) -> Array:
         """The smooth step S(u), from about 0 to about 1."""

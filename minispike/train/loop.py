@@ -162,9 +162,7 @@ def train(task: Task, c: TrainConfig, keeper: Keeper, *, decay_all: bool = False
     return {"score": selection.best, "step": selection.best_step, "seconds": seconds}
 
 
-def _step(
-    task: Task, optimiser: AdamW, step: int, rate: float, clip: float, checkpoint: Path
-) -> dict[str, float]:
+def _step(task: Task, optimiser: AdamW, step: int, rate: float, clip: float, checkpoint: Path) -> dict[str, float]:
     """One change of the weights; the terms of its loss, summed over the parts of the batch."""
     terms: dict[str, float] = {}
     optimiser.zero_grad()
@@ -198,9 +196,7 @@ def _evaluation_due(step: int, c: TrainConfig) -> bool:
     return step == c.steps - 1 or ((step + 1) % every == 0 and c.steps - 1 - step >= every // 2)
 
 
-def _save(
-    task: Task, optimiser: AdamW, selection: _Selection, step: int, seconds: float, keeper: Keeper
-) -> None:
+def _save(task: Task, optimiser: AdamW, selection: _Selection, step: int, seconds: float, keeper: Keeper) -> None:
     tensors = {f"model.{n}": a for n, a in task.model.state_dict().items()}
     tensors |= {f"optimiser.{n}": a for n, a in optimiser.state_dict().items()}
     tensors |= {f"best.{n}": a for n, a in selection.weights.items()}

@@ -1,0 +1,125 @@
+"""The graph behind a tensor, and the walk that takes a gradient from its root to its leaves.
+
+A `Node` is the memory of one op call. Tensors and nodes link to each other and to nothing else, so a graph lives as
+long as somebody holds its root. The walk is iterative: a spiking network unrolled in time is deep.
+"""
+
+from collections.abc import Collection, Sequence
+from typing import TYPE_CHECKING
+
+from minispike.errors import AutogradError, problem
+from minispike.modes import switched
+
+if TYPE_CHECKING:
+    from minispike.tensor import Op, Tensor
+
+
+class Node:
+    """The memory of one op call: the op, its inputs, and how often each input had been changed in place."""
+
+    __slots__ = ("inputs", "op", "versions")
+
+    def __init__(self, op: "Op", inputs: Sequence["Tensor"]) -> None:
+        self.op: Op | None = op
+        self.inputs: tuple[Tensor, ...] = tuple(inputs)
+        self.versions = tuple(t.version for t in inputs)
+
+    def free(self) -> None:
+        """Drop the op and what it saved; the node stays as a mark that the graph was here."""
+        self.op, self.inputs = None, ()
+
+    def alive_op(self) -> "Op":
+        """The op, if a backward pass may still go through it."""
+        if self.op is None:
+            raise AutogradError(
+                problem(
+                    "backward",
+                    expected="a graph that no backward pass has freed",
+                    got="a second pass through the same graph",
+                    hint="backward(retain_graph=True) in the first pass",
+                )
+            )
+        for tensor, version in zip(self.inputs, self.versions, strict=True):
+            if tensor.version != version:
+                raise AutogradError(
+                    problem(
+                        f"backward of {type(self.op).__name__}",
+                        expected="inputs as they were in the forward pass",
+                        got=f"a tensor of shape {tensor.shape} that was assigned to since",
+                        hint="backward() before the assignment, or assigning to a copy",
+                    )
+                )
+        return self.op
+
+
+def differentiate(
+    root: "Tensor",
+    seed: "Tensor",
+    retain_graph: bool,
+    create_graph: bool,
+    wanted: Collection[int] = (),
+) -> "list[tuple[Tensor, Tensor]]":
+    """Walk the graph from ``root`` to its leaves; return each leaf that requires a gradient, with it.
+
+    Tensors whose `id` is in ``wanted`` are returned too, leaves or not.
+    """
+    order = _topological_order(root)
+    operations = {id(tensor): tensor.node.alive_op() for tensor in order if tensor.node is not None}
+    found: list[tuple[Tensor, Tensor]] = []
+    with switched("grad_enabled", create_graph):
+        grads: dict[int, Tensor] = {id(root): seed}
+        owned: set[int] = set()  # gradients that are sums made here, and may be added to in place
+        while order:  # taken off one by one, so that what is done with can be freed
+            tensor = order.pop()
+            gradient = grads.pop(id(tensor), None)
+            if gradient is None:
+                continue
+            node = tensor.node
+            if node is None or id(tensor) in wanted:
+                found.append((tensor, gradient))
+            if node is None:
+                continue
+            input_grads = operations.pop(id(tensor)).input_gradients(gradient, tensor, node, create_graph)
+            for source, g in zip(node.inputs, input_grads, strict=True):
+                if g is None or not source.requires_grad:
+                    continue
+                g = _fit(g, source)
+                key = id(source)
+                if key not in grads:
+                    grads[key] = g
+                elif key in owned:
+                    grads[key].array += g.array
+                else:
+                    grads[key] = grads[key] + g
+                    if not create_graph:
+                        owned.add(key)
+            if not retain_graph:
+                node.free()
+    return found
+
+
+def _topological_order(root: "Tensor") -> "list[Tensor]":
+    """Every tensor behind ``root`` that requires a gradient, inputs before outputs, without recursion."""
+    order: list[Tensor] = []
+    seen: set[int] = set()
+    stack: list[tuple[Tensor, bool]] = [(root, False)]
+    while stack:
+        tensor, inputs_done = stack.pop()
+        if inputs_done:
+            order.append(tensor)
+        elif id(tensor) not in seen:
+            seen.add(id(tensor))
+            stack.append((tensor, True))
+            if tensor.node is not None:
+                stack.extend((t, False) for t in tensor.node.inputs if t.requires_grad)
+    return order
+
+
+def _fit(gradient: "Tensor", source: "Tensor") -> "Tensor":
+    """The gradient in the shape and type of its tensor: broadcasting is undone here and nowhere else."""
+    if gradient.shape != source.shape:
+        added = gradient.ndim - source.ndim
+        stretched = [i + added for i, n in enumerate(source.shape) if n == 1 and gradient.shape[i + added] != 1]
+        axes = (*range(added), *stretched)
+        gradient = gradient.sum(axis=axes, keepdims=True).reshape(*source.shape)
+    return gradient if gradient.dtype == source.dtype else gradient.astype(source.dtype)
