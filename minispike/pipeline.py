@@ -166,15 +166,17 @@ def _joined(a: Encoded, b: Encoded) -> Encoded:
 
 
 def _direct(p: Prepared) -> Facts:
-    """The same student from the same start, on labelled sentences alone, for as many steps as both stages."""
+    """The same student from the same start, on labelled sentences alone.
+
+    It takes as many steps as both stages together, with full batches: the most that a fair comparison gives it.
+    """
     c1, c2 = p.run.config.stage1, p.run.config.stage2
     student = new_student(p)
-    labelled = round(c2.labelled * c2.batch_size)
     c: TrainConfig = replace(c2, steps=c1.steps + c2.steps)
     task = Distillation(
         DIRECT,
         student,
-        [Source(p.train.texts, p.train.labels, labelled, None)],
+        [Source(p.train.texts, p.train.labels, c2.batch_size, None)],
         LossWeights(features=0.0, embedding=0.0, logits=0.0, cross_entropy=1.0),
         (p.run.config.seed, DIRECT_SEED),
         pad_id=p.tokenizer.pad_id,
