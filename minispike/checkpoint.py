@@ -50,11 +50,12 @@ def load_tensors(path: str | Path) -> tuple[Arrays, dict[str, Any]]:
     """
     library = _library()
     if not Path(path).is_file():
-        raise CheckpointError(problem(str(path), expected="a file", got="none", hint="the path of a checkpoint"))
+        got = "a folder" if Path(path).is_dir() else "none"
+        raise CheckpointError(problem(str(path), expected="a file", got=got, hint="the path of a checkpoint"))
     try:
         with library.safe_open(path, framework="numpy") as file:
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a mapping
-            notes = json.loads((file.metadata() or {}).get(_NOTES, "{}"))
+            notes = dict(json.loads((file.metadata() or {}).get(_NOTES, "{}")))
     except Exception as cause:  # the library's errors for damaged files share no base
         got = f"{type(cause).__name__}: {cause}"
         hint = "a complete copy of the file"

@@ -9,7 +9,7 @@ from minispike.distill.augment import AugmentConfig
 from minispike.distill.losses import LossWeights
 from minispike.distill.stages import Stage1Config, Stage2Config
 from minispike.errors import ConfigError, problem
-from minispike.models.spikebert import SpikeBERTConfig
+from minispike.models.spikebert_config import SpikeBERTConfig
 from minispike.train.loop import TrainConfig
 
 
@@ -48,9 +48,9 @@ class TeacherConfig:
     heads: int = field(default=4, metadata={"help": "attention heads of a teacher made from scratch"})
     mask_share: float = field(default=0.15, metadata={"help": "share of the tokens hidden in pretraining"})
     cache_mb: int = field(default=512, metadata={"help": "most memory for remembered hidden states of a data set"})
-    pretraining: TrainConfig = field(default_factory=lambda: TrainConfig(steps=1800, batch_size=64, learning_rate=2e-3))
+    pretraining: TrainConfig = field(default_factory=lambda: TrainConfig(steps=2400, batch_size=64, learning_rate=2e-3))
     finetuning: TrainConfig = field(
-        default_factory=lambda: TrainConfig(steps=1600, batch_size=32, learning_rate=1e-3, schedule="linear")
+        default_factory=lambda: TrainConfig(steps=2000, batch_size=32, learning_rate=1e-3, schedule="linear")
     )
 
     def __post_init__(self) -> None:

@@ -71,6 +71,10 @@ def _joined(examples: Examples) -> list[str]:
 
 
 def _without_overlap(data: Dataset, unlabelled: tuple[str, ...], limit: int) -> Corpus:
+    for name, part in (("dev", data.dev), ("test", data.test)):
+        if not len(part):
+            hint = f"reviews.{name}=1000"
+            raise DataError(problem(name, expected="at least one sentence", got="none", hint=hint))
     held_out = _joined(data.dev) + _joined(data.test)
     train = drop_overlap(_joined(data.train), held_out)
     singles = [t for e in (data.dev, data.test) for t in (*e.texts, *(e.pairs or ()))]

@@ -26,7 +26,8 @@ from minispike.ledger import (
     Ledger,
 )
 from minispike.models.bert import BertConfig
-from minispike.models.spikebert import SpikeBERT, SpikeBERTConfig
+from minispike.models.spikebert import SpikeBERT
+from minispike.models.spikebert_config import SpikeBERTConfig
 from minispike.record import Recorder
 from minispike.tensor import no_grad
 

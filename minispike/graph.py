@@ -11,7 +11,8 @@ from minispike.errors import AutogradError, problem
 from minispike.modes import switched
 
 if TYPE_CHECKING:
-    from minispike.tensor import Op, Tensor
+    from minispike.ops.op import Op
+    from minispike.tensor import Tensor
 
 
 class Node:

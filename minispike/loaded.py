@@ -23,7 +23,8 @@ from minispike.distill.stages import student_logits
 from minispike.energy import Convention, EnergyReport, measure_energy
 from minispike.errors import CheckpointError, DataError, MinispikeError, RunFolderError, problem
 from minispike.metrics import ModelResult
-from minispike.models.spikebert import SpikeBERT, SpikeBERTConfig
+from minispike.models.spikebert import SpikeBERT
+from minispike.models.spikebert_config import SpikeBERTConfig
 from minispike.record import Recorder
 from minispike.runfolder import MODEL, TOKENIZER, read_config
 from minispike.settings import from_mapping

@@ -128,7 +128,7 @@ def _stage2(p: Prepared) -> Facts:
     c = p.run.config.stage2
     student, _ = load_student(p.run.path / "stage1.safetensors")
     layers = layer_map(p.student.depth, p.layers, c.layers)
-    labelled = round(c.labelled * c.batch_size)
+    labelled = max(1, round(c.labelled * c.batch_size))
     view = _view(p, p.finetuned, p.train.texts, layers, "labelled sentences")
     sources = [Source(p.train.texts, p.train.labels, labelled, view)]
     varied = _augmented(p)
@@ -157,7 +157,8 @@ def _augmented(p: Prepared) -> list[str]:
     """Variants of the training sentences, for the teacher to label."""
     c, data = p.run.config, p.corpus.data
     rng = np.random.default_rng([c.seed, AUGMENT_SEED])
-    return augment(data.train.texts, c.augment, rng, [*data.dev.texts, *data.test.texts])
+    held_out = [text for e in (data.dev, data.test) for text in (*e.texts, *(e.pairs or ()))]
+    return augment(data.train.texts, c.augment, rng, held_out)
 
 
 def _joined(a: Encoded, b: Encoded) -> Encoded:

@@ -14,7 +14,7 @@ from minispike.distill.losses import layer_map
 from minispike.distill.start import StartingTables, starting_tables
 from minispike.errors import BackendError, ConfigError, RunFolderError, problem
 from minispike.models.bert import Bert
-from minispike.models.spikebert import SpikeBERTConfig
+from minispike.models.spikebert_config import SpikeBERTConfig
 from minispike.runfolder import TOKENIZER, RunFolder
 from minispike.teaching import READ, find_tokenizer, given_teacher, prepare_teachers, scratch_shape
 from teachers.onnx_teacher import OnnxTeacher

@@ -8,28 +8,22 @@ Types are strict: an integer is taken where a float is wanted, and nothing else 
 null: None is written as the string ``"none"``, and in a field that may be None this string always means None.
 """
 
-import dataclasses
 import difflib
-import json
 import re
-import sys
 import tomllib
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import MISSING, is_dataclass
-from functools import cache
 from pathlib import Path
-from types import NoneType, UnionType
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeVar, Union, get_args, get_origin
-from typing import get_type_hints as resolved_types
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar, get_args, get_origin
 
 from minispike.errors import ConfigError, MinispikeError, problem
+from minispike.setting_types import Slot, convert, find_slot, fits, is_section, slots_of, type_text
+from minispike.toml_text import NONE, flat, load_toml, toml_document, toml_value
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
 
 T = TypeVar("T", bound="DataclassInstance")
-
-_NONE = "none"
 
 
 class FieldHelp(NamedTuple):
@@ -64,7 +58,7 @@ def to_mapping(instance: "DataclassInstance") -> dict[str, Any]:
     Raises:
         ConfigError: if a field that may be None holds the text ``"none"``, which would be read back as None.
     """
-    slots = _slots(type(instance))
+    slots = slots_of(type(instance))
     return {name: _plain(name, slot.optional, getattr(instance, name)) for name, slot in slots.items()}
 
 
@@ -73,7 +67,7 @@ def to_toml(instance: "DataclassInstance") -> str:
 
     Floats are written with all their digits, and as ``inf`` or ``nan`` where they are that.
     """
-    return "\n".join(_document(to_mapping(instance), "")).lstrip("\n") + "\n"
+    return "\n".join(toml_document(to_mapping(instance))).lstrip("\n") + "\n"
 
 
 def read_toml(cls: type[T], path: str | Path, base: T | None = None) -> T:
@@ -83,7 +77,7 @@ def read_toml(cls: type[T], path: str | Path, base: T | None = None) -> T:
         ConfigError: as `from_mapping`, with the file's name in front; for a file that cannot be read, or is
             not UTF-8; for a syntax error, with file and line.
     """
-    mapping = _load(Path(path))
+    mapping = load_toml(Path(path))
     try:
         return _read(cls, mapping, "the file", base)
     except ConfigError as error:
@@ -106,7 +100,7 @@ def override(instance: T, assignments: Iterable[str]) -> T:
         if not (key and equals):
             hint = f"{key or 'key'}={text or 'value'}"
             raise ConfigError(problem("override", expected="key=value", got=repr(assignment), hint=hint))
-        change = _parse(text, _find(type(instance), key), key)
+        change = _parse(text, find_slot(type(instance), key), key)
         for part in reversed(key.split(".")):
             change = {part: change}
         changes = _merge(changes, change)
@@ -115,9 +109,9 @@ def override(instance: T, assignments: Iterable[str]) -> T:
 
 def describe(instance: "DataclassInstance") -> str:
     """The settings for the start of a log: aligned lines ``section.key = value``, each of them valid TOML."""
-    lines = list(_flat(to_mapping(instance), ""))
+    lines = list(flat(to_mapping(instance)))
     width = max((len(key) for key, _ in lines), default=0)
-    return "\n".join(f"{key:<{width}} = {_toml(value)}" for key, value in lines)
+    return "\n".join(f"{key:<{width}} = {toml_value(value)}" for key, value in lines)
 
 
 def fields_help(cls: "type[DataclassInstance]") -> list[FieldHelp]:
@@ -125,109 +119,16 @@ def fields_help(cls: "type[DataclassInstance]") -> list[FieldHelp]:
     return list(_help(cls, "", None))
 
 
-# ---- What a field takes
-
-
-class _Slot(NamedTuple):
-    """A field: its type without ``| None``, whether None is allowed, its default (or MISSING), its help."""
-
-    kind: Any
-    optional: bool
-    default: Any
-    help: str
-
-    @property
-    def expected(self) -> str:
-        return _type_text(self.kind) + (f" | {_toml(None)}" if self.optional else "")
-
-    def example(self, value: Any) -> str:
-        """A value that would do, for the end of an error: ``value``, or anything where that is no help."""
-        no_help = value is None or value is MISSING or is_dataclass(value)
-        return _example(self.kind) if no_help else _toml(value)
-
-
-@cache
-def _slots(cls: Any) -> dict[str, _Slot]:
-    hints = resolved_types(cls)
-    return {field.name: _slot(field, hints[field.name]) for field in dataclasses.fields(cls) if field.init}
-
-
-def _slot(field: "dataclasses.Field[Any]", hint: Any) -> _Slot:
-    kinds = get_args(hint) if get_origin(hint) in (Union, UnionType) else (hint,)
-    others = [kind for kind in kinds if kind is not NoneType]
-    if len(others) != 1 or not (_is_section(others[0]) or _is_leaf(others[0])):
-        raise TypeError(f"{field.name}: expected a type that minispike.settings lists, got {hint}")
-    default = field.default if field.default_factory is MISSING else field.default_factory()
-    return _Slot(others[0], len(others) < len(kinds), default, field.metadata.get("help", ""))
-
-
-def _is_section(kind: Any) -> bool:
-    return is_dataclass(kind)
-
-
-def _is_leaf(kind: Any) -> bool:
-    if get_origin(kind) is tuple:
-        item, *rest = get_args(kind)
-        return rest == [Ellipsis] and get_origin(item) is not tuple and _is_leaf(item)
-    return kind in (int, float, bool, str) or get_origin(kind) is Literal
-
-
-def _fits(kind: Any, value: Any) -> bool:
-    """Whether a value is of a type; True is no integer, and 1 is no member of Literal[True]."""
-    if get_origin(kind) is Literal:
-        return any(type(value) is type(choice) and value == choice for choice in get_args(kind))
-    if get_origin(kind) is tuple:
-        return isinstance(value, (list, tuple)) and all(_fits(get_args(kind)[0], item) for item in value)
-    if kind is float and isinstance(value, int):
-        return not isinstance(value, bool) and abs(value) <= sys.float_info.max
-    if kind is str and isinstance(value, str):
-        # Half a surrogate pair comes from a file name that is not UTF-8, and could not be written.
-        return not re.search("[\ud800-\udfff]", value)
-    return isinstance(value, kind) and (kind is bool or not isinstance(value, bool))
-
-
-def _cast(kind: Any, value: Any) -> Any:
-    """A value that fits, as the field stores it: a list as tuple, an integer as float if that is wanted."""
-    if get_origin(kind) is tuple:
-        return tuple(_cast(get_args(kind)[0], item) for item in value)
-    return float(value) if kind is float else value
-
-
-def _type_text(kind: Any) -> str:
-    if get_origin(kind) is Literal:
-        return " | ".join(map(_toml, get_args(kind)))
-    if get_origin(kind) is tuple:
-        return f"list of {_type_text(get_args(kind)[0])}"
-    return "section" if _is_section(kind) else str(kind.__name__)
-
-
-def _example(kind: Any) -> str:
-    if get_origin(kind) is Literal:
-        return _toml(get_args(kind)[0])
-    if get_origin(kind) is tuple:
-        return f"[{_example(get_args(kind)[0])}]"
-    if _is_section(kind):
-        settings = [f"{name} = {slot.example(slot.default)}" for name, slot in _slots(kind).items()]
-        return f"{{{''.join(settings[:1])}}}"
-    return {int: "1", float: "0.5", bool: "true", str: '"text"'}[kind]
-
-
-def _find(cls: Any, key: str) -> _Slot | None:
-    """The field under a dotted key, or None if there is no such key."""
-    slot = None
-    for name in key.split("."):
-        slot = _slots(cls).get(name) if _is_section(cls) else None
-        cls = slot.kind if slot else None
-    return slot
+# ---- Help
 
 
 def _help(cls: Any, prefix: str, base: Any) -> Iterator[FieldHelp]:
-    for name, slot in _slots(cls).items():
+    for name, slot in slots_of(cls).items():
         default = slot.default if base is None else getattr(base, name)
-        if slot.optional or not _is_section(slot.kind):
-            text = "required" if default is MISSING else "{...}" if is_dataclass(default) else _toml(default)
+        if slot.optional or not is_section(slot.kind):
+            text = "required" if default is MISSING else "{...}" if is_dataclass(default) else toml_value(default)
             yield FieldHelp(prefix + name, slot.expected, text, slot.help)
-        if _is_section(slot.kind):
+        if is_section(slot.kind):
             yield from _help(slot.kind, f"{prefix}{name}.", default if is_dataclass(default) else None)
 
 
@@ -248,7 +149,7 @@ class _Reader:
 
     def section(self, cls: Any, mapping: Mapping[str, Any], prefix: str, base: Any) -> Any:
         """A dataclass from its mapping; ``prefix`` is its key and a dot, ``base`` fills what is left out."""
-        slots = _slots(cls)
+        slots = slots_of(cls)
         for name in mapping:
             if name not in slots:
                 raise self._unknown(str(name), prefix, list(slots))
@@ -257,7 +158,7 @@ class _Reader:
             old = slot.default if base is None else getattr(base, name)
             if name in mapping:
                 values[name] = self._value(slot, mapping[name], prefix + name, old)
-            elif old is MISSING and _is_section(slot.kind) and not slot.optional:
+            elif old is MISSING and is_section(slot.kind) and not slot.optional:
                 values[name] = self.section(slot.kind, {}, f"{prefix}{name}.", None)
             elif old is MISSING:
                 raise _wrong(slot, MISSING, prefix + name, old)
@@ -270,13 +171,13 @@ class _Reader:
             place = prefix if about and about[1] in slots else f"{prefix[:-1] or self.where}: "
             raise ConfigError(f"{place}{error}") from error
 
-    def _value(self, slot: _Slot, value: Any, key: str, old: Any) -> Any:
-        if slot.optional and value in (None, _NONE):
+    def _value(self, slot: Slot, value: Any, key: str, old: Any) -> Any:
+        if slot.optional and value in (None, NONE):
             return None
-        if _is_section(slot.kind) and isinstance(value, Mapping):
+        if is_section(slot.kind) and isinstance(value, Mapping):
             return self.section(slot.kind, value, f"{key}.", old if is_dataclass(old) else None)
-        if _fits(slot.kind, value):
-            return _cast(slot.kind, value)
+        if fits(slot.kind, value):
+            return convert(slot.kind, value)
         raise _wrong(slot, value, key, old)
 
     def _unknown(self, name: str, prefix: str, names: list[str]) -> ConfigError:
@@ -289,16 +190,16 @@ class _Reader:
         return ConfigError(problem(prefix + name, expected=expected, got="an unknown key", hint=hint))
 
 
-def _wrong(slot: _Slot, value: Any, key: str, old: Any) -> ConfigError:
+def _wrong(slot: Slot, value: Any, key: str, old: Any) -> ConfigError:
     """The error for a value of a wrong type. Its advice is a near choice, or else what would stand there."""
     choices = [choice for choice in get_args(slot.kind) if isinstance(choice, str)]
     near = difflib.get_close_matches(value, choices, n=1) if isinstance(value, str) else []
-    hint = f"{key} = {_toml(near[0]) if near else slot.example(old)}"
+    hint = f"{key} = {toml_value(near[0]) if near else slot.example(old)}"
     expected = slot.expected
     if get_origin(slot.kind) is tuple and isinstance(value, (list, tuple)):
         kind = get_args(slot.kind)[0]
-        place, value = next((place, item) for place, item in enumerate(value) if not _fits(kind, item))
-        key, expected = f"{key}[{place}]", _type_text(kind)
+        place, value = next((place, item) for place, item in enumerate(value) if not fits(kind, item))
+        key, expected = f"{key}[{place}]", type_text(kind)
     return ConfigError(problem(key, expected=expected, got=_shown(value), hint=hint))
 
 
@@ -307,90 +208,29 @@ def _shown(value: Any) -> str:
     if value is MISSING:
         return "nothing"
     try:
-        text = _toml(value)
+        text = toml_value(value)
     except TypeError:
         text = repr(value)
     return f"{text if len(text) <= 60 else text[:57] + '...'} ({type(value).__name__})"
 
 
-# ---- From a dataclass to TOML
+# ---- From a dataclass to a mapping, and from a command line
 
 
 def _plain(name: str, optional: bool, value: Any) -> Any:
-    if optional and value == _NONE:
+    if optional and value == NONE:
         expected = 'any text but "none", which stands for None here'
         raise ConfigError(problem(name, expected=expected, got='"none"', hint="None"))
     if is_dataclass(value) and not isinstance(value, type):
         return to_mapping(value)
     if isinstance(value, tuple):
         return list(value)
-    return _NONE if value is None else value
+    return NONE if value is None else value
 
 
-def _toml(value: Any) -> str:
-    if value is None:
-        value = _NONE
-    if isinstance(value, str):  # JSON's strings are TOML's, but for the delete character
-        return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    if isinstance(value, int):
-        return int.__repr__(value)
-    if isinstance(value, float):  # not repr(value): NumPy's float64 is a float that says np.float64(...)
-        return float.__repr__(value)
-    if isinstance(value, (list, tuple)):
-        return f"[{', '.join(map(_toml, value))}]"
-    if isinstance(value, Mapping):
-        return f"{{{', '.join(f'{key} = {_toml(item)}' for key, item in value.items())}}}"
-    raise TypeError(f"expected a value that TOML can write, got {value!r}")
-
-
-def _document(table: dict[str, Any], path: str) -> Iterator[str]:
-    """The lines of a table, sections last: TOML gives whatever follows ``[section]`` to that section."""
-    if path:
-        yield f"\n[{path}]"
-    sections = {key: value for key, value in table.items() if isinstance(value, dict)}
-    yield from (f"{key} = {_toml(value)}" for key, value in table.items() if key not in sections)
-    for key, section in sections.items():
-        yield from _document(section, f"{path}.{key}" if path else key)
-
-
-def _flat(table: dict[str, Any], prefix: str) -> Iterator[tuple[str, Any]]:
-    for key, value in table.items():
-        if isinstance(value, dict):
-            yield from _flat(value, f"{prefix}{key}.")
-        else:
-            yield prefix + key, value
-
-
-# ---- Files and command lines
-
-
-def _load(path: Path) -> dict[str, Any]:
-    try:
-        text = path.read_bytes().decode("utf-8-sig")  # some editors put a byte order mark in front
-    except OSError as error:
-        got = error.strerror or str(error)
-        raise ConfigError(problem(str(path), expected="a TOML file", got=got, hint="another path")) from error
-    except UnicodeDecodeError as error:
-        line = 1 + error.object.count(b"\n", 0, error.start)
-        got = f"the byte 0x{error.object[error.start]:02x}"
-        hint = "saving the file as UTF-8"
-        raise ConfigError(problem(f"{path}:{line}", expected="UTF-8 text", got=got, hint=hint)) from error
-    try:
-        return tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        lines = text.splitlines() or [""]
-        found = re.search(r"at line (\d+)", str(error))  # only Python 3.14 gives the number by itself
-        line = min(int(found[1]), len(lines)) if found else len(lines)
-        got = f"{lines[line - 1].strip()!r} ({error})"
-        hint = "key = value, with text in double quotes"
-        raise ConfigError(problem(f"{path}:{line}", expected="TOML", got=got, hint=hint)) from error
-
-
-def _parse(text: str, slot: _Slot | None, key: str) -> Any:
+def _parse(text: str, slot: Slot | None, key: str) -> Any:
     """The value of an assignment on a command line, whose shell has eaten the quotes of a text."""
-    if slot is None or (slot.optional and text == _NONE):
+    if slot is None or (slot.optional and text == NONE):
         return text  # an unknown key is reported as such, whatever its value
     try:
         table = tomllib.loads(f"value = {text}")
@@ -398,7 +238,7 @@ def _parse(text: str, slot: _Slot | None, key: str) -> Any:
         table = {}
     is_toml = table.keys() == {"value"}  # a line break in the text could bring in a second key
     takes_text = slot.kind is str or any(isinstance(choice, str) for choice in get_args(slot.kind))
-    if takes_text and not text.startswith(('"', "'")) and not (is_toml and _fits(slot.kind, table["value"])):
+    if takes_text and not text.startswith(('"', "'")) and not (is_toml and fits(slot.kind, table["value"])):
         return text
     if is_toml:
         return table["value"]

@@ -20,7 +20,7 @@ import numpy as np
 
 from minispike import backend
 from minispike.backend import Array, array_module
-from minispike.errors import AutogradError, MinispikeError, ShapeError, problem
+from minispike.errors import AutogradError, ShapeError, problem
 from minispike.graph import Node, differentiate
 from minispike.modes import (
     default_dtype,
@@ -35,86 +35,12 @@ from minispike.modes import (
 from minispike.smooth import freeze
 
 __all__ = [
-    "FusedOp", "Op", "Tensor", "TensorLike", "default_dtype", "enable_grad", "get_default_dtype", "grad",
+    "Tensor", "TensorLike", "default_dtype", "enable_grad", "get_default_dtype", "grad",
     "grad_enabled", "no_grad",
 ]  # fmt: skip
 
 TensorLike = Any
 """What an op accepts: a `Tensor`, an array, a Python number, a (nested) list of numbers."""
-
-
-class Op:
-    """One differentiable operation.
-
-    A subclass writes ``forward(*arrays) -> array`` and, beside it, ``backward(grad, out, *inputs)``, which
-    returns one gradient (or None) for each input. Backward receives and returns *tensors* and is written in
-    other ops, so it can itself be differentiated: that is all there is to higher derivatives. It need not undo
-    broadcasting; the engine does. Settings such as an axis are attributes of the op.
-    """
-
-    def forward(self, *arrays: Array) -> Array:
-        raise AssertionError(f"{type(self).__name__} has no forward")  # every op defines it
-
-    def backward(self, grad: "Tensor", out: "Tensor", *inputs: "Tensor") -> Sequence["Tensor | None"]:
-        raise AssertionError(f"{type(self).__name__} has no backward")  # every op defines it
-
-    def __call__(self, *inputs: TensorLike) -> "Tensor":
-        tensors = _as_tensors(inputs)
-        try:
-            result = Tensor._of(self.forward(*[t.array for t in tensors]))
-        except ValueError as cause:  # NumPy's: shapes that do not broadcast, join or multiply
-            if isinstance(cause, MinispikeError):
-                raise
-            got = f"{' and '.join(str(t.shape) for t in tensors) or 'no input'} ({cause})"
-            hint = "reshape, transpose or broadcast_to first"
-            raise ShapeError(
-                problem(type(self).__name__, expected="shapes that fit together", got=got, hint=hint)
-            ) from cause
-        if grad_enabled() and any(t.requires_grad for t in tensors):
-            result.requires_grad = True
-            result.node = Node(self, tensors)
-        return result
-
-    def input_gradients(
-        self, grad: "Tensor", out: "Tensor", node: "Node", create_graph: bool
-    ) -> Sequence["Tensor | None"]:
-        """What the engine calls: the gradients of the inputs, as tensors."""
-        return self.backward(grad, out, *node.inputs)
-
-
-class FusedOp(Op):
-    """An op whose backward is written by hand on arrays: fast, and differentiable once.
-
-    ``forward`` keeps on ``self`` what ``backward_arrays(grad)`` needs, which returns one new array (or None)
-    an input. Each fused op stands next to a composition of elementary ops that computes the same, and to which
-    the tests hold it equal.
-    """
-
-    needs: tuple[bool, ...] = ()
-    """Whether each input wants a gradient, so that backward can leave out what nobody reads."""
-
-    def __call__(self, *inputs: TensorLike) -> "Tensor":
-        tensors = _as_tensors(inputs)
-        self.needs = tuple(grad_enabled() and t.requires_grad for t in tensors)
-        return super().__call__(*tensors)
-
-    def backward_arrays(self, grad: Array) -> Sequence[Array | None]:
-        raise AssertionError(f"{type(self).__name__} has no backward_arrays")  # every fused op defines it
-
-    def input_gradients(
-        self, grad: "Tensor", out: "Tensor", node: "Node", create_graph: bool
-    ) -> Sequence["Tensor | None"]:
-        if create_graph:
-            raise AutogradError(
-                problem(
-                    f"second derivative of {type(self).__name__}",
-                    expected="an op made of elementary ops",
-                    got="a fused op, which can be differentiated once",
-                    hint="its composition of elementary ops (the function of the same name with _composed)",
-                )
-            )
-        gradients = self.backward_arrays(grad.array)
-        return [None if g is None else Tensor._of(g) for g in gradients]
 
 
 class Tensor:
@@ -313,20 +239,6 @@ class Tensor:
 def _maker(node: Node) -> str:
     """The op of a node in words."""
     return "an op whose graph was freed" if node.op is None else type(node.op).__name__
-
-
-def _as_tensors(inputs: Sequence[TensorLike]) -> list[Tensor]:
-    """The inputs of an op as tensors: numbers take the type of the tensors beside them."""
-    dtypes = [i.dtype for i in inputs if isinstance(i, Tensor)]
-    like = np.result_type(*dtypes) if dtypes else None
-    return [i if isinstance(i, Tensor) else _constant(i, like) for i in inputs]
-
-
-def _constant(value: TensorLike, like: Any) -> Tensor:
-    """A value that takes part in an op without a graph of its own."""
-    if is_float(value) and (value.ndim > 0 or like is None):
-        return Tensor._of(value)
-    return Tensor(value, dtype=like)
 
 
 def grad(

@@ -10,7 +10,7 @@ from minispike.data.batches import BatchStream
 from minispike.data.tokenizer import Encoded, Tokenizer
 from minispike.metrics import accuracy
 from minispike.models.bert import Bert, MaskedLanguageModel
-from minispike.nn import functional as F
+from minispike.nn.losses import cross_entropy
 from minispike.tensor import Tensor
 from minispike.train.predict import predict_logits
 
@@ -53,7 +53,7 @@ class Pretraining:
         ids = np.where(chosen & (dice < 0.8), self._tokenizer.mask_id, batch.input_ids)
         ids = np.where(chosen & (dice >= 0.9), random_ids, ids)
         logits = self.model(backend.asarray(ids), backend.asarray(batch.mask), backend.asarray(chosen), rng)
-        yield {"loss": F.cross_entropy(logits, backend.asarray(batch.input_ids[chosen]))}
+        yield {"loss": cross_entropy(logits, backend.asarray(batch.input_ids[chosen]))}
 
     def evaluate(self) -> Mapping[str, float]:
         """Nothing: the last weights are kept."""
@@ -92,7 +92,7 @@ class FineTuning:
         batch = self._stream.batch(step)
         segments = None if batch.segment_ids is None else backend.asarray(batch.segment_ids)
         out = self.model(backend.asarray(batch.input_ids), backend.asarray(batch.mask), segments, rng)
-        yield {"loss": F.cross_entropy(out.logits, backend.asarray(batch.labels))}
+        yield {"loss": cross_entropy(out.logits, backend.asarray(batch.labels))}
 
     def evaluate(self) -> Mapping[str, float]:
         """Accuracy on dev."""

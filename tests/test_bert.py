@@ -16,7 +16,7 @@ from safetensors.numpy import load_file
 from minispike import check_grads, default_dtype
 from minispike.errors import CheckpointError, ConfigError, ShapeError
 from minispike.models.bert import Bert, BertConfig, MaskedLanguageModel, bert_from_weights
-from minispike.nn import functional as F
+from minispike.nn.losses import cross_entropy
 from minispike.nn.optim import AdamW
 from minispike.tensor import Tensor
 
@@ -114,7 +114,7 @@ def test_the_gradient_of_every_parameter() -> None:
     model = bert_of(TINY)
 
     def loss(model: Bert) -> Tensor:
-        return F.cross_entropy(model(IDS, MASK, SEGMENTS).logits, LABELS)
+        return cross_entropy(model(IDS, MASK, SEGMENTS).logits, LABELS)
 
     report = check_grads(loss, model, rtol=1e-7)
     assert report.checks == len(model.parameters()) == 5 + 16 * TINY.num_hidden_layers + 4
@@ -125,7 +125,7 @@ def test_the_gradient_under_dropout() -> None:
 
     def loss(model: Bert) -> Tensor:
         rng = np.random.default_rng(0)  # the same numbers are dropped at every evaluation
-        return F.cross_entropy(model(IDS, MASK, rng=rng).logits, LABELS)
+        return cross_entropy(model(IDS, MASK, rng=rng).logits, LABELS)
 
     check_grads(loss, model, rtol=1e-7)
 
@@ -140,7 +140,7 @@ def test_the_gradient_of_a_masked_language_model() -> None:
     labels = IDS[chosen]
 
     def loss(model: MaskedLanguageModel) -> Tensor:
-        return F.cross_entropy(model(np.where(chosen, 12, IDS), MASK, chosen), labels)
+        return cross_entropy(model(np.where(chosen, 12, IDS), MASK, chosen), labels)
 
     check_grads(loss, model, rtol=1e-7)
     assert model(IDS, MASK, chosen).shape == (chosen.sum(), TINY.vocab_size)
@@ -218,7 +218,7 @@ def test_it_learns() -> None:
         model = Bert(replace(TINY, hidden_size=16, intermediate_size=32), np.random.default_rng(0))
     optimiser = AdamW(model.named_parameters())
     for _ in range(60):
-        loss = F.cross_entropy(model(IDS, MASK).logits, LABELS)
+        loss = cross_entropy(model(IDS, MASK).logits, LABELS)
         optimiser.zero_grad()
         loss.backward()
         optimiser.step(3e-3)

@@ -3,6 +3,7 @@
 import json
 from collections import defaultdict
 from collections.abc import Iterator
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -25,14 +26,15 @@ from minispike.energy import (
 )
 from minispike.errors import ConfigError, DataError
 from minispike.models.bert import BertConfig
-from minispike.models.spikebert import SpikeBERT, SpikeBERTConfig
+from minispike.models.spikebert import SpikeBERT
+from minispike.models.spikebert_config import SpikeBERTConfig
 from minispike.snn.attention import SpikingAttention
 from minispike.tensor import Tensor, default_dtype, no_grad
 
 STEPS, DIM, HEADS, WIDE = 3, 8, 2, 16
 CONFIG = SpikeBERTConfig(
     vocab_size=30, dim=DIM, depth=2, heads=HEADS, time_steps=STEPS, num_labels=3, max_length=12, mlp_ratio=2,
-    attention_scale=2.0,
+    attention_scale=2.0, shift=0.0,
 )  # fmt: skip
 LENGTHS = (3, 7, 4, 7)  # heads are 4 wide: both orders of the products in attention, and one length twice
 
@@ -283,3 +285,14 @@ def test_errors(model: SpikeBERT, encoded: Encoded) -> None:
         bert_ledger(BertConfig(), [])
     with pytest.raises(ConfigError, match="convention: expected 'mac' or 'paper', got 'joule'"):
         measure_energy(model, in_order(encoded, 4), convention="joule")  # type: ignore[arg-type]
+
+
+def test_a_token_shift_only_moves_spikes(encoded: Encoded) -> None:
+    """What crosses the end of a sentence is gone; the rest is charged as it arrives, and the shift itself is free."""
+    network = SpikeBERT(replace(CONFIG, shift=0.25), np.random.default_rng(3))
+    found = measure_energy(network, in_order(encoded, 3)).student
+    arrived = sum(a["blocks.0.attention.q.input"].sum() for a in sentences(network, encoded))
+    sent = sum(a["embedding"].sum() for a in sentences(network, encoded))
+    assert arrived < sent
+    assert row(found, "blocks.0.attention.q").accumulates * len(LENGTHS) == pytest.approx(arrived * DIM)
+    assert not [r for r in found.rows if "shift" in r.name]

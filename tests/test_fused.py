@@ -13,6 +13,8 @@ from minispike import check_grads, default_dtype, grad
 from minispike.backend import scatter_add
 from minispike.errors import ShapeError
 from minispike.nn import functional as F
+from minispike.nn.attention import softmax_attention, softmax_attention_composed
+from minispike.nn.losses import cross_entropy, cross_entropy_composed
 from minispike.snn import kernels
 from minispike.snn.attention import spiking_attention, spiking_attention_composed
 from minispike.snn.neurons import LIF, LIFNeuron, lif, lif_composed, lif_with_state
@@ -118,8 +120,8 @@ def test_cross_entropy(rows: int, classes: int) -> None:
     labels = np.random.default_rng(0).integers(0, classes, rows)
     assert_right(
         Pair(
-            lambda x: F.cross_entropy(x, labels),
-            lambda x: F.cross_entropy_composed(x, labels),
+            lambda x: cross_entropy(x, labels),
+            lambda x: cross_entropy_composed(x, labels),
             [random_leaf((rows, classes), 1)],
         )
     )
@@ -127,7 +129,7 @@ def test_cross_entropy(rows: int, classes: int) -> None:
 
 def test_cross_entropy_of_large_logits() -> None:
     logits = leaf([[1e4, 0.0], [0.0, 1e4]], np.float32)
-    loss = F.cross_entropy(logits, [0, 0])
+    loss = cross_entropy(logits, [0, 0])
     assert loss.item() == 5e3
     loss.backward()
     assert logits.grad is not None
@@ -151,8 +153,8 @@ def test_softmax_attention(batch: int, length: int, width: int, heads: int, whic
     mask = masks(batch, length)[which]
     assert_right(
         Pair(
-            lambda *a: F.softmax_attention(*a, heads, mask),
-            lambda *a: F.softmax_attention_composed(*a, heads, mask),
+            lambda *a: softmax_attention(*a, heads, mask),
+            lambda *a: softmax_attention_composed(*a, heads, mask),
             [random_leaf((batch, length, width), seed) for seed in range(3)],
         )
     )
@@ -161,7 +163,7 @@ def test_softmax_attention(batch: int, length: int, width: int, heads: int, whic
 def test_softmax_attention_by_hand() -> None:
     q, k, v = (np.random.default_rng(s).normal(size=(1, 3, 4)) for s in range(3))
     mask = np.array([[True, True, False]])
-    out = F.softmax_attention(Tensor(q), Tensor(k), Tensor(v), 2, mask).data
+    out = softmax_attention(Tensor(q), Tensor(k), Tensor(v), 2, mask).data
     for head in range(2):
         part = slice(2 * head, 2 * head + 2)
         powers = np.exp(q[0, :, part] @ k[0, :2, part].T / np.sqrt(2))
@@ -174,13 +176,13 @@ def test_softmax_attention_ignores_what_is_masked() -> None:
     q, k, v = (random_leaf((2, 4, 6), seed) for seed in range(3))
     mask = masks(2, 4)[2]
     assert mask is not None
-    out = F.softmax_attention(q, k, v, 2, mask)
+    out = softmax_attention(q, k, v, 2, mask)
     gradients = grad(out, [k, v], np.ones(out.shape))
     for g in gradients:
         assert g is not None
         assert (g.data[~mask] == 0.0).all()
     changed = [Tensor(np.where(mask[..., None], t.data, 1e3)) for t in (k, v)]
-    np.testing.assert_array_equal(F.softmax_attention(q, *changed, 2, mask).data, out.data)
+    np.testing.assert_array_equal(softmax_attention(q, *changed, 2, mask).data, out.data)
 
 
 @pytest.mark.parametrize(
@@ -320,9 +322,9 @@ def test_single_precision_stays_single() -> None:
         x = random_leaf((2, 3, 4), 1, np.float32)
         weight, bias = random_leaf((4, 4), 2, np.float32), random_leaf((4,), 3, np.float32)
         hidden = F.layer_norm(F.linear(x, weight, bias), bias, bias)
-        attended = F.softmax_attention(hidden, hidden, hidden, 2, np.array([[True] * 3, [True, False, False]]))
+        attended = softmax_attention(hidden, hidden, hidden, 2, np.array([[True] * 3, [True, False, False]]))
         mixed = spiking_attention(*(a.reshape(1, 2, 3, 4) for a in (attended, x, hidden)), 2)
-        loss = F.cross_entropy(lif(mixed, LIFNeuron(), time_steps=2).mean((0, 2)), np.array([0, 3]))
+        loss = cross_entropy(lif(mixed, LIFNeuron(), time_steps=2).mean((0, 2)), np.array([0, 3]))
         assert loss.dtype == np.float32
         loss.backward()
     for t in (x, weight, bias):
@@ -350,17 +352,17 @@ def ones(*shape: int) -> Tensor:
         lambda: F.embedding(np.array([1.0]), ones(6, 3)),
         lambda: F.embedding(np.array([True]), ones(6, 3)),
         lambda: F.embedding(np.array([0]), ones(6)),
-        lambda: F.cross_entropy(ones(2, 3), np.array([0, 3])),
-        lambda: F.cross_entropy(ones(2, 3), np.array([0, -1])),
-        lambda: F.cross_entropy(ones(2, 3), np.array([0])),
-        lambda: F.cross_entropy(ones(2, 3), np.array([0.0, 1.0])),
-        lambda: F.cross_entropy(ones(2, 3, 4), np.zeros((2, 3), int)),
-        lambda: F.softmax_attention(*[ones(1, 2, 6)] * 3, 4),
-        lambda: F.softmax_attention(*[ones(1, 2, 6)] * 3, 0),
-        lambda: F.softmax_attention(*[ones(2, 6)] * 3, 2),
-        lambda: F.softmax_attention(ones(1, 2, 6), ones(1, 3, 6), ones(1, 3, 6), 2),
-        lambda: F.softmax_attention(*[ones(1, 2, 6)] * 3, 2, np.ones((1, 3), bool)),
-        lambda: F.softmax_attention(*[ones(2, 2, 6)] * 3, 2, np.ones((1, 2), bool)),
+        lambda: cross_entropy(ones(2, 3), np.array([0, 3])),
+        lambda: cross_entropy(ones(2, 3), np.array([0, -1])),
+        lambda: cross_entropy(ones(2, 3), np.array([0])),
+        lambda: cross_entropy(ones(2, 3), np.array([0.0, 1.0])),
+        lambda: cross_entropy(ones(2, 3, 4), np.zeros((2, 3), int)),
+        lambda: softmax_attention(*[ones(1, 2, 6)] * 3, 4),
+        lambda: softmax_attention(*[ones(1, 2, 6)] * 3, 0),
+        lambda: softmax_attention(*[ones(2, 6)] * 3, 2),
+        lambda: softmax_attention(ones(1, 2, 6), ones(1, 3, 6), ones(1, 3, 6), 2),
+        lambda: softmax_attention(*[ones(1, 2, 6)] * 3, 2, np.ones((1, 3), bool)),
+        lambda: softmax_attention(*[ones(2, 2, 6)] * 3, 2, np.ones((1, 2), bool)),
         lambda: spiking_attention(*[ones(1, 1, 2, 6)] * 3, 4),
         lambda: spiking_attention(*[ones(1, 2, 6)] * 3, 2),
         lambda: spiking_attention(ones(1, 1, 2, 6), ones(1, 1, 2, 6), ones(1, 1, 2, 3), 3),

@@ -12,12 +12,15 @@ from minispike import check_grads, grad, ops
 from minispike.backend import array_module
 from minispike.errors import GradientError
 from minispike.nn import functional as F
+from minispike.nn.attention import SoftmaxAttention, merge_heads, softmax_attention_composed, split_heads
 from minispike.nn.layers import LayerNorm, Linear
+from minispike.nn.losses import CrossEntropy
 from minispike.nn.module import Module, ModuleList
+from minispike.ops.op import FusedOp, Op
 from minispike.smooth import spikes_are_smooth
 from minispike.snn.attention import SpikingAttention
 from minispike.snn.neurons import LIF, LIFNeuron, lif, lif_composed
-from minispike.tensor import FusedOp, Op, Tensor, get_default_dtype
+from minispike.tensor import Tensor, get_default_dtype
 
 Gradients = Sequence[Any]
 
@@ -66,21 +69,21 @@ class AssigningEmbedding(F.Embedding):
         return (dw,)
 
 
-class SummedCrossEntropy(F.CrossEntropy):
+class SummedCrossEntropy(CrossEntropy):
     """Forgets that the loss is a mean over rows."""
 
     def backward_arrays(self, grad: Any) -> Any:
         return [g * len(self.labels) for g in super().backward_arrays(grad)]
 
 
-class UnnormalisedAttention(F.SoftmaxAttention):
+class UnnormalisedAttention(SoftmaxAttention):
     """Forgets that the weights of a softmax sum to 1."""
 
     def backward_arrays(self, grad: Any) -> Any:
-        g = F.split_heads(grad, self.heads)
+        g = split_heads(grad, self.heads)
         dscores = (g @ self.v.swapaxes(-1, -2)) * self.weights * self.scale
         dk = dscores.swapaxes(-1, -2) @ self.q
-        return F.merge_heads(dscores @ self.k), F.merge_heads(dk), super().backward_arrays(grad)[2]
+        return merge_heads(dscores @ self.k), merge_heads(dk), super().backward_arrays(grad)[2]
 
 
 class SwappedAttention(SpikingAttention):
@@ -270,7 +273,7 @@ RIGHT: dict[str, tuple[Callable[..., Any], list[tuple[int, ...]], int]] = {
     "small": (lambda x: ops.tanh(x) * 1e-6, [(6,)], 2),
     "constant": (lambda x: x * 0.0 + 1.0, [(3,)], 2),
     "cancelling": (lambda x: (x * 1e3 - x * 999.0).sum(), [(40,)], 2),
-    "attention": (lambda q, k, v: F.softmax_attention_composed(q, k, v, 2), [(1, 3, 4)] * 3, 2),
+    "attention": (lambda q, k, v: softmax_attention_composed(q, k, v, 2), [(1, 3, 4)] * 3, 2),
     "several": (lambda x, y: {"a": x * y, "b": [ops.sigmoid(x), (y,)]}, [(2,), (2,)], 2),
 }
 

@@ -4,6 +4,7 @@ import ast
 from collections.abc import Iterator
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -13,8 +14,8 @@ MAP = (
     "errors",
     "files checkpoint",
     "backend",
-    "smooth",
-    "tensor",
+    "modes smooth",
+    "graph tensor",
     "ops",
     "gradcheck",
     "nn",
@@ -25,7 +26,7 @@ MAP = (
     "train",
     "distill",
     "teachers",
-    "settings config",
+    "toml_text setting_types settings config",
     "corpus page report runfolder teaching preparation loaded summary teacher_jobs pipeline seeds",
     "commands cli __main__ __init__",
 )
@@ -47,9 +48,19 @@ def modules() -> dict[str, Path]:
 MODULES = modules()
 
 
+class TypesLeftOut(ast.NodeTransformer):
+    """Takes ``if TYPE_CHECKING:`` out of a module: what stands there is for mypy and is never run."""
+
+    def visit_If(self, node: ast.If) -> Any:
+        if ast.unparse(node.test) == "TYPE_CHECKING":
+            return [self.visit(other) for other in node.orelse]
+        return self.generic_visit(node)
+
+
 def imports(name: str, path: Path) -> Iterator[tuple[str, int]]:
-    """Our modules that a module imports, wherever in the file, and the lines."""
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+    """Our modules that a module imports, wherever in the file, and the lines; those of types alone do not count."""
+    tree = TypesLeftOut().visit(ast.parse(path.read_text(encoding="utf-8")))
+    for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             yield from ((alias.name, node.lineno) for alias in node.names if alias.name in MODULES)
         elif isinstance(node, ast.ImportFrom):
@@ -72,7 +83,7 @@ def place(module: str) -> str:
 def test_the_graph_is_not_empty() -> None:
     assert len(MODULES) > 60
     assert sum(map(len, GRAPH.values())) > 200
-    assert set(GRAPH["minispike.ops.shape"]) >= {"minispike.ops.elementary", "minispike.tensor", "minispike.backend"}
+    assert set(GRAPH["minispike.ops.shape"]) >= {"minispike.ops.arithmetic", "minispike.tensor", "minispike.backend"}
 
 
 def test_every_module_has_its_place_and_every_place_a_module() -> None:

@@ -13,8 +13,9 @@ from safetensors.numpy import save_file
 
 from minispike import default_dtype
 from minispike.errors import CheckpointError
-from minispike.models.spikebert import SpikeBERT, SpikeBERTConfig, SpikeBERTOutput, reference_name
-from minispike.nn import functional as F
+from minispike.models.spikebert import SpikeBERT, SpikeBERTOutput, reference_name
+from minispike.models.spikebert_config import SpikeBERTConfig
+from minispike.nn.losses import cross_entropy, kl_divergence, masked_mse
 from minispike.nn.optim import AdamW
 from minispike.ops import mean
 from minispike.snn.attention import spiking_attention
@@ -159,8 +160,7 @@ def test_logits_and_features(recorded: dict[str, Array]) -> None:
 def stage_1(recorded: dict[str, Array], out: SpikeBERTOutput) -> Tensor:
     """The feature loss: per layer a mean over B L D, divided by B once more."""
     terms = [
-        F.masked_mse(state, recorded["teacher/reps"][i].astype(state.dtype))
-        for i, state in enumerate(out.hidden_states)
+        masked_mse(state, recorded["teacher/reps"][i].astype(state.dtype)) for i, state in enumerate(out.hidden_states)
     ]
     return sum(terms[1:], start=terms[0]) * (1.0 / B)
 
@@ -168,9 +168,9 @@ def stage_1(recorded: dict[str, Array], out: SpikeBERTOutput) -> Tensor:
 def stage_2(recorded: dict[str, Array], model: SpikeBERT, out: SpikeBERTOutput) -> dict[str, Tensor]:
     table = model.embedding.weight
     terms = {
-        "emb": F.masked_mse(table, recorded["teacher/emb"].astype(table.dtype)),
-        "ce": F.cross_entropy(out.logits, recorded["labels"]),
-        "logit": F.kl_divergence(recorded["teacher/logits"], out.logits),
+        "emb": masked_mse(table, recorded["teacher/emb"].astype(table.dtype)),
+        "ce": cross_entropy(out.logits, recorded["labels"]),
+        "logit": kl_divergence(recorded["teacher/logits"], out.logits),
         "rep": stage_1(recorded, out),
     }
     total = 0.1 * terms["emb"] + 0.1 * terms["ce"] + 1.0 * terms["logit"] + 0.1 * terms["rep"]
@@ -192,7 +192,7 @@ def assert_gradients(model: SpikeBERT, recorded: dict[str, Array], prefix: str, 
 
 def test_cross_entropy_and_its_gradient(recorded: dict[str, Array]) -> None:
     model = model_of(recorded)
-    loss = F.cross_entropy(model(recorded["input_ids"], features=False).logits, recorded["labels"])
+    loss = cross_entropy(model(recorded["input_ids"], features=False).logits, recorded["labels"])
     assert_near(loss.data, recorded["f64/loss_ce"])
     loss.backward()
     assert_gradients(model, recorded, "f64/grad_ce/")

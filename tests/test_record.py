@@ -7,7 +7,8 @@ from numpy.typing import NDArray
 from minispike.data.batches import Batch, in_order
 from minispike.data.tokenizer import Encoded
 from minispike.errors import DataError, ShapeError
-from minispike.models.spikebert import SpikeBERT, SpikeBERTConfig
+from minispike.models.spikebert import SpikeBERT
+from minispike.models.spikebert_config import SpikeBERTConfig
 from minispike.record import Recorder, layer_neurons, membrane_trace, record_sentence
 from minispike.snn.neurons import LIFNeuron
 from minispike.tensor import default_dtype, no_grad

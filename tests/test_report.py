@@ -14,7 +14,8 @@ from minispike.data.tokenizer import Encoded
 from minispike.energy import ASSUMPTIONS, measure_energy
 from minispike.errors import DataError
 from minispike.models.bert import BertConfig
-from minispike.models.spikebert import SpikeBERT, SpikeBERTConfig
+from minispike.models.spikebert import SpikeBERT
+from minispike.models.spikebert_config import SpikeBERTConfig
 from minispike.page import fold, image, items, page, section, table
 from minispike.record import Recorder, record_sentence
 from minispike.report import ModelResult, ReportContent, write_report

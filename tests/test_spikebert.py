@@ -10,8 +10,9 @@ from helpers import assert_sentence
 
 from minispike import check_grads, default_dtype, no_grad
 from minispike.errors import ConfigError, ShapeError
-from minispike.models.spikebert import SpikeBERT, SpikeBERTConfig
-from minispike.nn import functional as F
+from minispike.models.spikebert import SpikeBERT
+from minispike.models.spikebert_config import SpikeBERTConfig
+from minispike.nn.losses import cross_entropy, masked_mse
 from minispike.nn.optim import AdamW
 from minispike.snn.surrogate import SURROGATES
 from minispike.tensor import Tensor
@@ -68,7 +69,7 @@ def test_the_gradient_of_every_parameter(config: SpikeBERTConfig) -> None:
     model = model_of(config)
 
     def loss(model: SpikeBERT) -> Tensor:
-        return F.cross_entropy(model(IDS, MASK, features=False).logits, LABELS)
+        return cross_entropy(model(IDS, MASK, features=False).logits, LABELS)
 
     report = check_grads(loss, model, spikes="smooth", rtol=1e-7)
     assert report.checks == len(model.parameters())
@@ -81,7 +82,7 @@ def test_the_gradient_of_the_features(config: SpikeBERTConfig) -> None:
 
     def loss(model: SpikeBERT) -> list[Tensor]:
         states = model(IDS, MASK).hidden_states
-        return [F.masked_mse(state, target, MASK) for state, target in zip(states, targets, strict=True)]
+        return [masked_mse(state, target, MASK) for state, target in zip(states, targets, strict=True)]
 
     check_grads(loss, model, spikes="smooth", rtol=1e-7)
 
@@ -99,7 +100,7 @@ def test_the_gradient_of_every_parameter_thorough(seed: int) -> None:
     for config in (TINY, REFERENCE, replace(TINY, heads=1, time_steps=1), replace(TINY, dim=4, tau=5.0)):
         model = model_of(config, seed)
         check_grads(
-            lambda m: F.cross_entropy(m(IDS, MASK).logits, LABELS),
+            lambda m: cross_entropy(m(IDS, MASK).logits, LABELS),
             model,
             spikes="smooth",
             rtol=1e-7,
@@ -109,7 +110,7 @@ def test_the_gradient_of_every_parameter_thorough(seed: int) -> None:
 
 def test_the_default_initialisation_lets_gradients_through() -> None:
     model = SpikeBERT(replace(TINY, dim=32, heads=4, threshold=1.0))
-    F.cross_entropy(model(IDS, MASK).logits, LABELS).backward()
+    cross_entropy(model(IDS, MASK).logits, LABELS).backward()
     for name, parameter in model.named_parameters():
         if not name.startswith("transforms."):
             assert parameter.grad is not None, name
@@ -154,7 +155,7 @@ def test_default_gradients_do_not_depend_on_padding() -> None:
     gradients = []
     for given in ((ids, mask), padded(ids, mask, 10, 3)):
         model.zero_grad()
-        F.cross_entropy(model(*given).logits, LABELS[:2]).backward()
+        cross_entropy(model(*given).logits, LABELS[:2]).backward()
         gradients.append([p.grad.numpy() for p in model.parameters() if p.grad is not None])
     for a, b in zip(*gradients, strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-10, atol=1e-13)
@@ -276,7 +277,7 @@ def test_it_learns_word_order() -> None:
     optimiser = AdamW(model.named_parameters())
     losses = []
     for _ in range(60):
-        loss = F.cross_entropy(model(ids, features=False).logits, labels)
+        loss = cross_entropy(model(ids, features=False).logits, labels)
         losses.append(loss.item())
         optimiser.zero_grad()
         loss.backward()

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from minispike.data.overlap import normalise
+from minispike.errors import ConfigError, problem
 
 
 @dataclass(frozen=True)
@@ -22,6 +23,18 @@ class AugmentConfig:
     mask: float = field(default=0.1, metadata={"help": "probability that a word becomes [MASK]"})
     replace: float = field(default=0.1, metadata={"help": "probability that a word is replaced"})
     ngram: float = field(default=0.25, metadata={"help": "probability that only 1 to 5 words in a row are kept"})
+
+    def __post_init__(self) -> None:
+        if self.passes < 0:
+            raise ConfigError(problem("passes", expected="a number >= 0", got=str(self.passes), hint="passes=0"))
+        for name in ("mask", "replace", "ngram"):
+            if not 0 <= getattr(self, name) <= 1:
+                got, hint = str(getattr(self, name)), f"{name}=0.1"
+                raise ConfigError(problem(name, expected="a probability from 0 to 1", got=got, hint=hint))
+        if self.mask + self.replace > 1:
+            got = f"{self.mask} + {self.replace}"
+            hint = "mask=0.1, replace=0.1"
+            raise ConfigError(problem("mask + replace", expected="at most 1", got=got, hint=hint))
 
 
 def augment(

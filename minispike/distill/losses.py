@@ -1,11 +1,12 @@
 """What the student is asked to match: the teacher's features, embeddings and logits, and the labels."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from minispike.backend import Array
 from minispike.errors import ConfigError, ShapeError, problem
-from minispike.nn.functional import masked_mse
+from minispike.nn.losses import masked_mse
 from minispike.tensor import Tensor
 
 
@@ -20,7 +21,15 @@ class LossWeights:
     temperature: float = field(default=2.0, metadata={"help": "of the logits term, which is scaled by its square"})
 
     def __post_init__(self) -> None:
-        if not self.temperature > 0:
+        weights = {n: getattr(self, n) for n in ("features", "embedding", "logits", "cross_entropy")}
+        for name, value in weights.items():
+            if not 0 <= value < math.inf:
+                got, hint = str(value), f"{name}=0.1"
+                raise ConfigError(problem(name, expected="a weight >= 0", got=got, hint=hint))
+        if not any(weights.values()):
+            expected, hint = "a weight > 0 among " + ", ".join(weights), "logits=1.0"
+            raise ConfigError(problem("weights", expected=expected, got="none", hint=hint))
+        if not 0 < self.temperature < math.inf:
             got = str(self.temperature)
             raise ConfigError(problem("temperature", expected="a number > 0", got=got, hint="temperature=2.0"))
 

@@ -18,7 +18,7 @@ from minispike.distill.losses import LossWeights, embedding_loss, feature_loss
 from minispike.errors import ConfigError, problem
 from minispike.metrics import accuracy
 from minispike.models.spikebert import SpikeBERT
-from minispike.nn import functional as F
+from minispike.nn.losses import cross_entropy, kl_divergence
 from minispike.tensor import Tensor
 from minispike.train.loop import TrainConfig
 from minispike.train.predict import predict_logits
@@ -91,7 +91,8 @@ class Distillation:
         weights: of the terms.
         seed_key: integers that name this phase's random numbers.
         pad_id: the padding token.
-        parts: computes each source in this many pieces, to save memory.
+        parts: computes each source in this many equal pieces, to save memory: ``size // parts`` sentences each,
+            at least one.
         embedding_target: ``[V, D]`` for the embedding loss.
         dev: encoded texts and labels that select by accuracy; None: the last weights are kept.
     """
@@ -125,6 +126,8 @@ class Distillation:
             for part in range(self._parts):
                 position = step * self._parts + part
                 terms = self._terms(source, stream.batch(position), stream.batch(position + 1))
+                if not terms:  # such as those of unlabelled text where labels alone have a weight
+                    continue
                 weighted = {name: value * share for name, value in terms.items()}
                 yield weighted | {"loss": _sum(list(weighted.values()))}
         if self._weights.embedding and self._target is not None:
@@ -134,7 +137,10 @@ class Distillation:
     def _terms(self, source: Source, batch: Batch, upcoming: Batch) -> dict[str, Tensor]:
         """The weighted terms of one batch."""
         w = self._weights
-        teacher = source.teacher
+        teacher = source.teacher if w.features or w.logits else None
+        labels = batch.labels if w.cross_entropy else None
+        if teacher is None and labels is None:
+            return {}
         if teacher is not None:
             teacher.logits(batch) if w.logits else teacher.hidden(batch)
             teacher.prefetch(upcoming)
@@ -146,9 +152,9 @@ class Distillation:
             terms["features"] = feature_loss(out.hidden_states, targets, mask) * w.features
         if teacher is not None and w.logits:
             target = backend.asarray(teacher.logits(batch))
-            terms["logits"] = F.kl_divergence(target, out.logits, w.temperature) * w.logits
-        if batch.labels is not None and w.cross_entropy:
-            terms["cross_entropy"] = F.cross_entropy(out.logits, backend.asarray(batch.labels)) * w.cross_entropy
+            terms["logits"] = kl_divergence(target, out.logits, w.temperature) * w.logits
+        if labels is not None:
+            terms["cross_entropy"] = cross_entropy(out.logits, backend.asarray(labels)) * w.cross_entropy
         return terms
 
     def evaluate(self) -> Mapping[str, float]:

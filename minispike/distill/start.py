@@ -44,10 +44,9 @@ def starting_tables(words: Any, positions: Any | None, width: int, rng: np.rando
 def _rotation(centred: Any, width: int, rng: np.random.Generator) -> Any:
     """``[D_t, width]``: orthonormal columns, or, for a wider student, orthonormal rows."""
     own = centred.shape[1]
-    size = max(own, width)
-    random, triangle = np.linalg.qr(rng.normal(size=(size, size)))
+    random, triangle = np.linalg.qr(rng.normal(size=(width, width)))
     random = random * np.sign(np.diag(triangle))  # makes the rotation uniform, and the same on every machine
     if width >= own:
-        return random[:own, :width]
+        return random[:own]
     _, axes = np.linalg.eigh(centred.T @ centred)  # ascending: the last columns carry most variance
-    return axes[:, -width:] @ random[:width, :width]
+    return axes[:, -width:] @ random

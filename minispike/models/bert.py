@@ -12,6 +12,7 @@ import numpy as np
 from minispike.backend import Array, array_module
 from minispike.errors import ConfigError, ShapeError, problem
 from minispike.nn import functional as F
+from minispike.nn.attention import softmax_attention
 from minispike.nn.layers import Embedding, LayerNorm, Linear, dropout
 from minispike.nn.module import Module, ModuleList, Parameter
 from minispike.ops import gelu, tanh
@@ -82,7 +83,7 @@ class _SelfAttention(Module):
         self.heads = c.num_attention_heads
 
     def forward(self, x: Tensor, mask: Array | None) -> Tensor:
-        return F.softmax_attention(self.query(x), self.key(x), self.value(x), self.heads, mask)
+        return softmax_attention(self.query(x), self.key(x), self.value(x), self.heads, mask)
 
 
 class _Output(Module):

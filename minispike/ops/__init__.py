@@ -3,27 +3,20 @@
 Importing this package gives `Tensor` its operators (``+``, ``@``, ``[...]``) and methods (``sum``, ...).
 """
 
-from minispike.ops.elementary import (
+from minispike.ops.arithmetic import add, div, matmul, mul, neg, power, sub, swap_last
+from minispike.ops.functions import (
     absolute,
-    add,
     cast_to,
     clip,
-    div,
     erf,
     exp,
     gelu,
     log,
-    matmul,
     maximum,
     minimum,
-    mul,
-    neg,
-    power,
     relu,
     sigmoid,
     sqrt,
-    sub,
-    swap_last,
     tanh,
     where,
 )

@@ -7,8 +7,10 @@ from typing import Any
 
 from minispike.backend import Array, array_module
 from minispike.errors import ShapeError, problem
-from minispike.ops.elementary import Gradients, exp, log, mask_of, neg
-from minispike.tensor import Op, Tensor, TensorLike
+from minispike.ops.arithmetic import Gradients, neg
+from minispike.ops.functions import exp, log, mask_of
+from minispike.ops.op import Op
+from minispike.tensor import Tensor, TensorLike
 
 Axis = int | tuple[int, ...] | None
 

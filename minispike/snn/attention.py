@@ -4,9 +4,10 @@ from collections.abc import Sequence
 
 from minispike.backend import Array
 from minispike.errors import ShapeError, problem
-from minispike.nn.functional import check_attention, merge_heads, split_heads
+from minispike.nn.attention import check_attention, merge_heads, split_heads
 from minispike.ops import swap_last
-from minispike.tensor import FusedOp, Tensor
+from minispike.ops.op import FusedOp
+from minispike.tensor import Tensor
 
 
 class SpikingAttention(FusedOp):

@@ -26,9 +26,10 @@ from minispike.backend import Array, array_module
 from minispike.errors import ConfigError, ShapeError, problem
 from minispike.nn.module import Module, Parameter
 from minispike.ops import broadcast_to, sigmoid, stack
+from minispike.ops.op import FusedOp
 from minispike.snn import kernels
 from minispike.snn.surrogate import ATan, Surrogate, spike
-from minispike.tensor import FusedOp, Tensor
+from minispike.tensor import Tensor
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,8 @@ from collections.abc import Sequence
 
 from minispike.backend import Array, array_module
 from minispike.ops import concatenate
-from minispike.tensor import FusedOp, Tensor
+from minispike.ops.op import FusedOp
+from minispike.tensor import Tensor
 
 
 class ShiftTokens(FusedOp):

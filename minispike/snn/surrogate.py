@@ -20,9 +20,10 @@ from dataclasses import dataclass
 
 from minispike.backend import Array, array_module
 from minispike.errors import ConfigError, problem
+from minispike.ops.op import FusedOp
 from minispike.ops.special import erf_array
 from minispike.smooth import spikes_are_smooth
-from minispike.tensor import FusedOp, Tensor
+from minispike.tensor import Tensor
 
 
 @dataclass(frozen=True)

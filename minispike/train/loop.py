@@ -47,7 +47,11 @@ class TrainConfig:
             if getattr(self, name) < 1:
                 got = str(getattr(self, name))
                 raise ConfigError(problem(name, expected="a number >= 1", got=got, hint=f"{name}=1"))
-        if not self.learning_rate > 0:
+        for name in ("weight_decay", "clip", "patience"):
+            if not 0 <= getattr(self, name) < math.inf:
+                got = str(getattr(self, name))
+                raise ConfigError(problem(name, expected="a number >= 0", got=got, hint=f"{name}=0"))
+        if not 0 < self.learning_rate < math.inf:
             got = str(self.learning_rate)
             raise ConfigError(problem("learning_rate", expected="a number > 0", got=got, hint="learning_rate=5e-4"))
         if self.batch_size < self.accumulate:
@@ -191,9 +195,11 @@ def _not_a_number(task: str, term: str, step: int, value: float, checkpoint: Pat
 
 
 def _evaluation_due(step: int, c: TrainConfig) -> bool:
-    """Whether dev is looked at after this step: ``evaluations`` times, evenly, the last time at the end."""
-    every = max(1, c.steps // c.evaluations)
-    return step == c.steps - 1 or ((step + 1) % every == 0 and c.steps - 1 - step >= every // 2)
+    """Whether dev is looked at after this step: ``evaluations`` times, evenly, the last time at the end.
+
+    After every step, if there are fewer steps than that.
+    """
+    return (step + 1) * c.evaluations // c.steps > step * c.evaluations // c.steps
 
 
 def _save(task: Task, optimiser: AdamW, selection: _Selection, step: int, seconds: float, keeper: Keeper) -> None:

@@ -1,0 +1,118 @@
+"""Softmax attention in all heads with a backward written by hand, beside its readable composition.
+
+Attention between spikes, without the softmax, is in `minispike.snn.attention`.
+"""
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+
+from minispike.backend import Array, array_module
+from minispike.errors import ShapeError, problem
+from minispike.ops import softmax
+from minispike.ops.op import FusedOp
+from minispike.tensor import Tensor
+
+
+class SoftmaxAttention(FusedOp):
+    """Attention in all heads with a backward by hand; see `softmax_attention`."""
+
+    def __init__(self, heads: int, bias: Array | None) -> None:
+        self.heads, self.bias = heads, bias
+
+    def forward(self, q: Array, k: Array, v: Array) -> Array:
+        module = array_module(q)
+        self.q, self.k, self.v = (split_heads(a, self.heads) for a in (q, k, v))  # [B, H, L, d]
+        self.scale = 1.0 / math.sqrt(self.q.shape[-1])
+        scores = self.q @ self.k.swapaxes(-1, -2)  # [B, H, L, L]
+        scores *= self.scale
+        if self.bias is not None:
+            scores += self.bias
+        scores -= scores.max(axis=-1, keepdims=True)
+        module.exp(scores, out=scores)
+        scores /= scores.sum(axis=-1, keepdims=True)
+        self.weights = scores
+        return merge_heads(scores @ self.v)
+
+    def backward_arrays(self, grad: Array) -> Sequence[Array | None]:
+        grad = split_heads(grad, self.heads)
+        dv = self.weights.swapaxes(-1, -2) @ grad
+        dweights = grad @ self.v.swapaxes(-1, -2)
+        dweights *= self.weights
+        dweights -= self.weights * dweights.sum(axis=-1, keepdims=True)
+        dweights *= self.scale
+        return (
+            merge_heads(dweights @ self.k),
+            merge_heads(dweights.swapaxes(-1, -2) @ self.q),
+            merge_heads(dv),
+        )
+
+
+def softmax_attention(q: Tensor, k: Tensor, v: Tensor, heads: int, mask: Array | None = None) -> Tensor:
+    """``softmax(q k^T / sqrt(d)) v`` in every head (Vaswani et al. 2017, arXiv 1706.03762).
+
+    Args:
+        q, k, v: ``[B, L, D]``; D is split into contiguous heads of ``d = D / heads``.
+        heads: number of heads; must divide D.
+        mask: booleans ``[B, L]``, True where a key is a token. None: all are.
+
+    Returns:
+        ``[B, L, D]``.
+
+    Raises:
+        ShapeError: shapes differ, heads does not divide D, or the mask is not ``[B, L]``.
+    """
+    check_attention("softmax_attention", "[B, L, D]", (q, k, v), heads)
+    if mask is not None and mask.shape != q.shape[:2]:
+        expected, got = f"shape {q.shape[:2]}", f"shape {mask.shape}"
+        raise ShapeError(problem("mask", expected=expected, got=got, hint="the mask of the same batch"))
+    return SoftmaxAttention(heads, attention_bias(mask, q.dtype))(q, k, v)
+
+
+def softmax_attention_composed(q: Tensor, k: Tensor, v: Tensor, heads: int, mask: Array | None = None) -> Tensor:
+    """`softmax_attention` in elementary ops."""
+    batch, length, width = q.shape
+
+    def split(a: Tensor) -> Tensor:
+        return a.reshape(batch, length, heads, width // heads).transpose(0, 2, 1, 3)  # [B, H, L, d]
+
+    scores = split(q) @ split(k).transpose(0, 1, 3, 2) * (1.0 / math.sqrt(width // heads))
+    bias = attention_bias(mask, q.dtype)
+    weights = softmax(scores if bias is None else scores + bias)  # [B, H, L, L]
+    return (weights @ split(v)).transpose(0, 2, 1, 3).reshape(batch, length, width)
+
+
+def split_heads(a: Array, heads: int) -> Array:
+    """``[..., L, D]`` as a view ``[..., H, L, D/H]``."""
+    return a.reshape(*a.shape[:-1], heads, a.shape[-1] // heads).swapaxes(-2, -3)
+
+
+def merge_heads(a: Array) -> Array:
+    """``[..., H, L, d]`` back to ``[..., L, H d]``."""
+    a = a.swapaxes(-2, -3)
+    return a.reshape(*a.shape[:-2], a.shape[-2] * a.shape[-1])  # -1 would not do for an empty batch
+
+
+def check_attention(name: str, layout: str, qkv: Sequence[Tensor], heads: int) -> None:
+    """Raise a ShapeError unless queries, keys and values are all of one shape, whose last axis splits into heads."""
+    shape = qkv[0].shape
+    if any(t.shape != shape for t in qkv) or len(shape) != len(layout.split(",")):
+        got = ", ".join(str(t.shape) for t in qkv)
+        raise ShapeError(problem(name, expected=f"q, k, v all {layout}", got=got, hint="reshape"))
+    if heads < 1 or shape[-1] % heads:
+        got, expected = f"{heads} heads for width {shape[-1]}", "a number of heads that divides the width"
+        raise ShapeError(problem(name, expected=expected, got=got, hint="heads=1"))
+
+
+def attention_bias(mask: Array | None, dtype: object) -> Array | None:
+    """What is added to the scores ``[B, H, Lq, Lk]`` so that nobody attends to padding; None without padding.
+
+    Args:
+        mask: booleans ``[B, L]``, True for tokens.
+    """
+    if mask is None or bool(mask.all()):
+        return None
+    module = array_module(mask)
+    bias = module.where(mask, 0.0, -0.5 * float(np.finfo(np.float32).max)).astype(dtype)
+    return bias[:, None, None, :]

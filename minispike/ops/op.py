@@ -1,0 +1,100 @@
+"""What an op is: a forward, a backward, and a call that remembers both in the graph.
+
+`Op` has a backward written in other ops, `FusedOp` one written by hand on arrays. What an input becomes that is no
+tensor is said at the top of `minispike.tensor`.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from minispike.backend import Array
+from minispike.errors import AutogradError, MinispikeError, ShapeError, problem
+from minispike.graph import Node
+from minispike.modes import grad_enabled, is_float
+from minispike.tensor import Tensor, TensorLike
+
+
+class Op:
+    """One differentiable operation.
+
+    A subclass writes ``forward(*arrays) -> array`` and, beside it, ``backward(grad, out, *inputs)``, which
+    returns one gradient (or None) for each input. Backward receives and returns *tensors* and is written in
+    other ops, so it can itself be differentiated: that is all there is to higher derivatives. It need not undo
+    broadcasting; the engine does. Settings such as an axis are attributes of the op.
+    """
+
+    def forward(self, *arrays: Array) -> Array:
+        raise AssertionError(f"{type(self).__name__} has no forward")  # every op defines it
+
+    def backward(self, grad: Tensor, out: Tensor, *inputs: Tensor) -> Sequence[Tensor | None]:
+        raise AssertionError(f"{type(self).__name__} has no backward")  # every op defines it
+
+    def __call__(self, *inputs: TensorLike) -> Tensor:
+        tensors = _as_tensors(inputs)
+        try:
+            result = Tensor._of(self.forward(*[t.array for t in tensors]))
+        except ValueError as cause:  # NumPy's: shapes that do not broadcast, join or multiply
+            if isinstance(cause, MinispikeError):
+                raise
+            got = f"{' and '.join(str(t.shape) for t in tensors) or 'no input'} ({cause})"
+            hint = "reshape, transpose or broadcast_to first"
+            raise ShapeError(
+                problem(type(self).__name__, expected="shapes that fit together", got=got, hint=hint)
+            ) from cause
+        if grad_enabled() and any(t.requires_grad for t in tensors):
+            result.requires_grad = True
+            result.node = Node(self, tensors)
+        return result
+
+    def input_gradients(self, grad: Tensor, out: Tensor, node: Node, create_graph: bool) -> Sequence[Tensor | None]:
+        """What the engine calls: the gradients of the inputs, as tensors."""
+        return self.backward(grad, out, *node.inputs)
+
+
+class FusedOp(Op):
+    """An op whose backward is written by hand on arrays: fast, and differentiable once.
+
+    ``forward`` keeps on ``self`` what ``backward_arrays(grad)`` needs, which returns one new array (or None)
+    an input. Each fused op stands next to a composition of elementary ops that computes the same, and to which
+    the tests hold it equal.
+    """
+
+    needs: tuple[bool, ...] = ()
+    """Whether each input wants a gradient, so that backward can leave out what nobody reads."""
+
+    def __call__(self, *inputs: TensorLike) -> Tensor:
+        tensors = _as_tensors(inputs)
+        self.needs = tuple(grad_enabled() and t.requires_grad for t in tensors)
+        return super().__call__(*tensors)
+
+    def backward_arrays(self, grad: Array) -> Sequence[Array | None]:
+        raise AssertionError(f"{type(self).__name__} has no backward_arrays")  # every fused op defines it
+
+    def input_gradients(self, grad: Tensor, out: Tensor, node: Node, create_graph: bool) -> Sequence[Tensor | None]:
+        if create_graph:
+            raise AutogradError(
+                problem(
+                    f"second derivative of {type(self).__name__}",
+                    expected="an op made of elementary ops",
+                    got="a fused op, which can be differentiated once",
+                    hint="its composition of elementary ops (the function of the same name with _composed)",
+                )
+            )
+        gradients = self.backward_arrays(grad.array)
+        return [None if g is None else Tensor._of(g) for g in gradients]
+
+
+def _as_tensors(inputs: Sequence[TensorLike]) -> list[Tensor]:
+    """The inputs of an op as tensors: numbers take the type of the tensors beside them."""
+    dtypes = [i.dtype for i in inputs if isinstance(i, Tensor)]
+    like = np.result_type(*dtypes) if dtypes else None
+    return [i if isinstance(i, Tensor) else _constant(i, like) for i in inputs]
+
+
+def _constant(value: TensorLike, like: Any) -> Tensor:
+    """A value that takes part in an op without a graph of its own."""
+    if is_float(value) and (value.ndim > 0 or like is None):
+        return Tensor._of(value)
+    return Tensor(value, dtype=like)

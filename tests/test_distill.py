@@ -1,0 +1,319 @@
+"""What the student is asked to match, and who is asked for it."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from helpers import assert_sentence, gradient, random_leaf
+from hypothesis import given
+from hypothesis import strategies as st
+
+from minispike import default_dtype
+from minispike.data.batches import Batch, BatchStream
+from minispike.data.tokenizer import Encoded
+from minispike.distill.losses import LossWeights, embedding_loss, feature_loss, layer_map
+from minispike.distill.stages import Distillation, Source, Stage2Config
+from minispike.errors import ConfigError, ShapeError
+from minispike.models.spikebert import SpikeBERT
+from minispike.models.spikebert_config import SpikeBERTConfig
+from minispike.tensor import Tensor
+
+Array = np.ndarray[Any, Any]
+
+
+def texts(count: int, seed: int = 0, vocabulary: int = 40, longest: int = 9) -> Encoded:
+    """Random texts of 3 and more tokens, all of them different."""
+    rng = np.random.default_rng(seed)
+    ids = [rng.integers(5, vocabulary, size=rng.integers(3, longest)).astype(np.int32) for _ in range(count)]
+    return Encoded(tuple(ids), None, 0.0, 0.0)
+
+
+# ---- Losses
+
+
+@pytest.mark.parametrize("layers", [1, 3])
+def test_feature_loss_is_the_mean_over_tokens_numbers_and_layers(layers: int) -> None:
+    rng = np.random.default_rng(0)
+    ours = [random_leaf((2, 4, 3), seed=i) for i in range(layers)]
+    theirs = [rng.normal(size=(2, 4, 3)) for _ in range(layers)]
+    mask = np.array([[True, True, False, False], [True, True, True, True]])
+    squares = [((a.numpy() - b) ** 2)[mask].mean() for a, b in zip(ours, theirs, strict=True)]
+    loss = feature_loss(ours, theirs, mask)
+    assert loss.item() == pytest.approx(np.mean(squares), rel=1e-12)
+    loss.backward()
+    for a, b in zip(ours, theirs, strict=True):
+        slope = 2 * (a.numpy() - b) / (6 * 3 * layers) * mask[..., None]
+        np.testing.assert_allclose(gradient(a), slope, atol=1e-14)
+    everything = np.mean([(a.numpy() - b) ** 2 for a, b in zip(ours, theirs, strict=True)])
+    assert feature_loss(ours, theirs, None).item() == pytest.approx(everything, rel=1e-12)
+
+
+def test_padding_has_no_part_in_feature_loss() -> None:
+    ours, theirs = random_leaf((2, 3, 2)), random_leaf((2, 3, 2), seed=1).numpy()
+    mask = np.array([[True, False, False], [True, True, False]])
+    loss = feature_loss([ours], [theirs], mask).item()
+    theirs[~mask] = 1e9
+    assert feature_loss([ours], [theirs], mask).item() == loss
+
+
+def test_the_reference_form_by_hand() -> None:
+    """A sum over layers of plain means, divided by the batch once more; the mask has no part in it."""
+    ours, theirs = [random_leaf((2, 3, 4), seed=i) for i in range(3)], [np.zeros((2, 3, 4))] * 3
+    expected = sum((a.numpy() ** 2).mean() for a in ours) / 2
+    for mask in (None, np.array([[True, False, False], [True, True, False]])):
+        assert feature_loss(ours, theirs, mask, reference=True).item() == pytest.approx(expected, rel=1e-12)
+
+
+def test_the_reference_form_is_the_recorded_loss(shared: Path) -> None:
+    with np.load(shared / "parity" / "parity_small.npz") as recorded:
+        ours = [Tensor(recorded[f"f64/rep/{i}"], dtype=np.float64) for i in range(2)]
+        theirs = list(recorded["teacher/reps"].astype(np.float64))
+        expected = float(recorded["f64/stage1/loss"])
+    assert feature_loss(ours, theirs, None, reference=True).item() == pytest.approx(expected, rel=1e-12)
+
+
+def test_features_that_do_not_fit() -> None:
+    ours = [random_leaf((2, 3, 4)), random_leaf((2, 3, 4))]
+    for theirs in ([np.zeros((2, 3, 4))], [np.zeros((2, 3, 5))] * 2, [np.zeros((2, 4, 4))] * 2):
+        with pytest.raises(ShapeError, match="teacher features: expected 2 layers of") as caught:
+            feature_loss(ours, theirs, None)
+        assert_sentence(caught.value)
+
+
+def test_embedding_loss() -> None:
+    table, target = random_leaf((5, 3)), np.ones((5, 3))
+    assert embedding_loss(table, target).item() == pytest.approx(((table.numpy() - 1) ** 2).mean(), rel=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("depth", "layers", "expected"),
+    [
+        (2, 2, (1, 2)), (2, 12, (6, 12)), (4, 12, (3, 6, 9, 12)), (12, 12, tuple(range(1, 13))), (1, 6, (6,)),
+        (4, 6, (2, 3, 5, 6)), (4, 2, (1, 1, 2, 2)), (3, 1, (1, 1, 1)),
+    ],
+)  # fmt: skip
+def test_layer_map(depth: int, layers: int, expected: tuple[int, ...]) -> None:
+    assert layer_map(depth, layers) == expected
+
+
+@given(st.integers(1, 30), st.integers(1, 30))
+def test_the_last_block_learns_from_the_last_layer(depth: int, layers: int) -> None:
+    found = layer_map(depth, layers)
+    assert len(found) == depth and found[-1] == layers and found[0] >= 1
+    gaps = np.diff([0, *found])
+    assert gaps.min() >= 0 and gaps.max() - gaps.min() <= 1
+
+
+def test_chosen_layers() -> None:
+    assert layer_map(3, 6, (0, 3, 3)) == (0, 3, 3)
+    for chosen in ((1,), (1, 2, 3, 4), (1, 2, 7), (-1, 2, 3)):
+        with pytest.raises(ConfigError, match=r"layers: expected 3 layers from 0 to 6, got \[") as caught:
+            layer_map(3, 6, chosen)
+        assert_sentence(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("values", "name"),
+    [
+        ({"features": -0.1}, "features"), ({"logits": math.nan}, "logits"), ({"embedding": math.inf}, "embedding"),
+        ({"temperature": 0.0}, "temperature"), ({"temperature": math.inf}, "temperature"),
+        ({"features": 0, "logits": 0, "cross_entropy": 0}, "weights"),
+    ],
+)  # fmt: skip
+def test_impossible_weights(values: dict[str, float], name: str) -> None:
+    with pytest.raises(ConfigError, match=f"^{name}: expected") as caught:
+        LossWeights(**values)
+    assert_sentence(caught.value)
+
+
+@pytest.mark.parametrize("share", [0.0, -0.5, 1.01, math.nan])
+def test_impossible_shares(share: float) -> None:
+    with pytest.raises(ConfigError, match="^labelled: expected a share above 0"):
+        Stage2Config(labelled=share)
+
+
+# ---- The stages
+
+
+class Oracle:
+    """A teacher whose answers are a function of the text, and who counts the questions."""
+
+    def __init__(self, encoded: Encoded, layers: int = 2, width: int = 6, classes: int = 3) -> None:
+        self.encoded, self.layers, self.width, self.classes = encoded, layers, width, classes
+        self.asked: list[tuple[str, tuple[int, ...]]] = []
+
+    def hidden(self, batch: Batch) -> Sequence[Array]:
+        self.asked.append(("hidden", tuple(batch.index)))
+        return self.states(batch)
+
+    def prefetch(self, batch: Batch) -> None:
+        self.asked.append(("prefetch", tuple(batch.index)))
+
+    def logits(self, batch: Batch) -> Array:
+        self.asked.append(("logits", tuple(batch.index)))
+        return self.answers(batch)
+
+    def states(self, batch: Batch) -> list[Array]:
+        found = [np.full((*batch.mask.shape, self.width), 1e6, np.float32) for _ in range(self.layers)]
+        for layer, state in enumerate(found):  # loud where there is padding
+            state[batch.mask] = np.sin(batch.input_ids[batch.mask][:, None] + layer + np.arange(self.width))
+        return found
+
+    def answers(self, batch: Batch) -> Array:
+        return np.cos(batch.index[:, None] + np.arange(self.classes)).astype(np.float32)
+
+    def questions(self) -> set[str]:
+        return {name for name, _ in self.asked}
+
+
+def student(classes: int = 3) -> SpikeBERT:
+    shape = {"dim": 8, "depth": 2, "heads": 2, "time_steps": 2, "max_length": 12, "threshold": 0.3, "feature_dim": 6}
+    with default_dtype(np.float64):
+        return SpikeBERT(SpikeBERTConfig(vocab_size=40, num_labels=classes, **shape))  # type: ignore[arg-type]
+
+
+def weights(**given: float) -> LossWeights:
+    zero = {field.name: 0.0 for field in fields(LossWeights)} | {"temperature": 2.0}
+    return LossWeights(**{**zero, **given})
+
+
+def log_softmax(logits: Array) -> Array:
+    return logits - np.log(np.exp(logits).sum(axis=1, keepdims=True))
+
+
+def softmax(logits: Array) -> Array:
+    return np.exp(log_softmax(logits))
+
+
+def by_hand(model: SpikeBERT, batch: Batch, oracle: Oracle | None, w: LossWeights) -> dict[str, float]:
+    """The unweighted terms of a batch in plain NumPy, from the student's outputs."""
+    out = model(batch.input_ids, batch.mask)
+    ours = log_softmax(out.logits.numpy())
+    found: dict[str, float] = {}
+    if batch.labels is not None:
+        found["cross_entropy"] = -float(ours[np.arange(len(batch)), batch.labels].mean())
+    if oracle is not None:
+        pairs = zip(out.hidden_states, oracle.states(batch), strict=True)
+        found["features"] = float(np.mean([((a.numpy() - b) ** 2)[batch.mask].mean() for a, b in pairs]))
+        target = log_softmax(oracle.answers(batch).astype(np.float64) / w.temperature)
+        warm = log_softmax(out.logits.numpy() / w.temperature)
+        found["logits"] = w.temperature**2 * float((np.exp(target) * (target - warm)).sum(axis=1).mean())
+    return found
+
+
+@pytest.mark.parametrize("parts", [1, 2])
+def test_the_loss_of_stage_2_by_hand(parts: int) -> None:
+    """Labelled and unlabelled text, every term, and each sentence counting alike."""
+    labelled, free = texts(10), texts(23, seed=1)
+    labels = np.arange(10) % 3
+    model, w = student(), LossWeights(0.7, 0.2, 1.3, 0.4, temperature=3.0)
+    sources = [Source(labelled, labels, 4, Oracle(labelled)), Source(free, None, 12, Oracle(free))]
+    target = np.random.default_rng(0).normal(size=(40, 8)).astype(np.float32)
+    task = Distillation("stage 2", model, sources, w, (5, 1), parts=parts, embedding_target=target)
+    for step in (0, 3):
+        found = [{name: value.item() for name, value in terms.items()} for terms in task.losses(step)]
+        expected: list[dict[str, float]] = []
+        for i, (source, size) in enumerate(zip(sources, (4, 12), strict=True)):
+            stream = BatchStream(source.texts, source.labels, size // parts, [5, 1, i])
+            for part in range(parts):
+                terms = by_hand(model, stream.batch(step * parts + part), source.teacher, w)
+                expected.append({n: v * getattr(w, n) * size / 16 / parts for n, v in terms.items()})
+        expected.append({"embedding": 0.2 * float(((model.embedding.weight.numpy() - target) ** 2).mean())})
+        assert len(found) == 2 * parts + 1
+        for terms, values in zip(found, expected, strict=True):
+            assert terms == pytest.approx({**values, "loss": sum(values.values())}, rel=1e-6)
+
+
+def test_the_gradient_by_hand() -> None:
+    """At the classifier's bias, whose gradient is that of the logits, summed over all sentences."""
+    labelled, free = texts(10), texts(23, seed=1)
+    sources = [Source(labelled, np.arange(10) % 3, 4, Oracle(labelled)), Source(free, None, 4, Oracle(free))]
+    model, w = student(), LossWeights(0.7, 0.0, 1.3, 0.4, temperature=2.0)
+    for terms in Distillation("stage 2", model, sources, w, (0,)).losses(0):
+        terms["loss"].backward()
+    expected = np.zeros(3)
+    for i, source in enumerate(sources):
+        batch = BatchStream(source.texts, source.labels, 4, [0, i]).batch(0)
+        ours = model(batch.input_ids, batch.mask).logits.numpy()
+        theirs = Oracle(source.texts).answers(batch).astype(np.float64)
+        expected += 0.5 * 1.3 * 2.0 * (softmax(ours / 2) - softmax(theirs / 2)).mean(axis=0)
+        if batch.labels is not None:
+            expected += 0.5 * 0.4 * (softmax(ours) - np.eye(3)[batch.labels]).mean(axis=0)
+    np.testing.assert_allclose(gradient(model.classifier.bias), expected, rtol=1e-6, atol=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("given", "questions"),
+    [
+        ({"features": 1.0}, {"hidden", "prefetch"}),
+        ({"logits": 1.0}, {"logits", "prefetch"}),
+        ({"features": 1.0, "logits": 1.0}, {"hidden", "logits", "prefetch"}),
+        ({"cross_entropy": 1.0}, set()),
+        ({"embedding": 1.0, "cross_entropy": 1.0}, set()),
+    ],
+)
+def test_the_teacher_is_asked_for_what_is_needed(given: dict[str, float], questions: set[str]) -> None:
+    encoded = texts(12)
+    oracle = Oracle(encoded)
+    sources = [Source(encoded, np.zeros(12, int), 4, oracle)]
+    task = Distillation("x", student(), sources, weights(**given), (0,), embedding_target=np.zeros((40, 8)))
+    stream = BatchStream(encoded, None, 4, [0, 0])
+    for step in range(2):
+        oracle.asked.clear()
+        found = [set(terms) for terms in task.losses(step)]
+        assert set().union(*found) == {*given, "loss"}
+        assert oracle.questions() == questions
+        for name, index in oracle.asked:  # the next batch, while the student is busy with this one
+            assert index == tuple(stream.batch(step + (name == "prefetch")).index)
+
+
+def test_a_source_without_any_term_is_passed_over() -> None:
+    """Unlabelled text, and only the labels have a weight."""
+    encoded = texts(8)
+    sources = [Source(encoded, np.zeros(8, int), 2, None), Source(encoded, None, 6, Oracle(encoded))]
+    task = Distillation("x", student(), sources, weights(cross_entropy=1.0), (0,))
+    (terms,) = task.losses(0)
+    assert set(terms) == {"cross_entropy", "loss"}
+
+
+def test_the_embedding_term() -> None:
+    encoded, target = texts(8), np.random.default_rng(1).normal(size=(40, 8))
+    sources = [Source(encoded, None, 4, Oracle(encoded))]
+    model = student()
+    *_, term = Distillation(
+        "x", model, sources, weights(features=1, embedding=0.5), (0,), embedding_target=target
+    ).losses(0)
+    expected = 0.5 * float(((model.embedding.weight.numpy() - target) ** 2).mean())
+    assert term["embedding"].item() == term["loss"].item() == pytest.approx(expected, rel=1e-6)
+    (only,) = Distillation("x", model, sources, weights(features=1, embedding=0.5), (0,)).losses(0)  # no target
+    assert set(only) == {"features", "loss"}
+    (none,) = Distillation("x", model, sources, weights(features=1), (0,), embedding_target=target).losses(0)
+    assert set(none) == {"features", "loss"}
+
+
+def test_batches_depend_on_the_step_and_the_seed_alone() -> None:
+    def losses(seed: int, steps: Sequence[int]) -> list[float]:
+        encoded = texts(30)
+        sources = [Source(encoded, None, 4, Oracle(encoded)), Source(encoded, None, 4, Oracle(encoded))]
+        task = Distillation("x", student(), sources, weights(logits=1.0), (seed, 4))
+        return [terms["loss"].item() for step in steps for terms in task.losses(step)]
+
+    assert losses(0, (5,)) == losses(0, (1, 5))[2:]
+    a, b = losses(0, (5,))
+    assert a != b  # each source has its own order
+    assert losses(1, (5,)) != [a, b]
+
+
+def test_evaluation_on_dev() -> None:
+    encoded, model = texts(9), student()
+    answers = [int(model(ids[None], None).logits.numpy().argmax()) for ids in encoded.ids]
+    labels = np.array(answers)
+    labels[:3] = (labels[:3] + 1) % 3
+    sources = [Source(encoded, labels, 4, None)]
+    w = weights(cross_entropy=1.0)
+    assert Distillation("x", model, sources, w, (0,), dev=(encoded, labels)).evaluate() == {"score": 6 / 9}
+    assert Distillation("x", model, sources, w, (0,)).evaluate() == {}

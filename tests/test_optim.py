@@ -1,0 +1,217 @@
+"""AdamW and the clipping of gradients against what they say they compute."""
+
+import math
+from typing import Any
+
+import numpy as np
+import pytest
+from helpers import assert_sentence
+
+from minispike import default_dtype
+from minispike.errors import AutogradError, CheckpointError
+from minispike.nn.module import Parameter
+from minispike.nn.optim import CHUNK, AdamW, clip_gradients, decays
+from minispike.tensor import Tensor
+
+Array = np.ndarray[Any, Any]
+
+
+# --- AdamW
+
+
+def plain_adamw(
+    p: Array, gradients: list[Array], rate: float, betas: tuple[float, float], eps: float, decay: float
+) -> tuple[Array, Array, Array]:
+    """Algorithm 2 of Loshchilov and Hutter, word by word."""
+    m, v = np.zeros_like(p), np.zeros_like(p)
+    for t, g in enumerate(gradients, start=1):
+        m = betas[0] * m + (1 - betas[0]) * g
+        v = betas[1] * v + (1 - betas[1]) * g**2
+        m_hat, v_hat = m / (1 - betas[0] ** t), v / (1 - betas[1] ** t)
+        p = p - rate * decay * p - rate * m_hat / (np.sqrt(v_hat) + eps)
+    return p, m, v
+
+
+def run(optimiser: AdamW, gradients: dict[str, list[Array]], rate: float) -> None:
+    for t in range(len(next(iter(gradients.values())))):
+        for name, p in optimiser.parameters.items():
+            p.grad = Tensor(gradients[name][t])
+        optimiser.step(rate)
+
+
+SETTINGS = [((0.9, 0.999), 1e-8, 0.01), ((0.8, 0.95), 1e-3, 0.0), ((0.0, 0.5), 1e-6, 0.3)]
+
+
+@pytest.mark.parametrize(("betas", "eps", "decay"), SETTINGS)
+def test_adamw_against_a_plain_one(betas: tuple[float, float], eps: float, decay: float) -> None:
+    rng = np.random.default_rng(0)
+    shapes = {"w": (4, 5), "b": (3,), "scale": (), "long": (CHUNK + 5,), "two": (2, CHUNK), "none": (0, 2)}
+    start = {n: rng.normal(size=s) for n, s in shapes.items()}
+    gradients = {n: [rng.normal(size=s) for _ in range(4)] for n, s in shapes.items()}
+    parameters = {n: Parameter(a, dtype=np.float64) for n, a in start.items()}
+    optimiser = AdamW(parameters.items(), betas=betas, eps=eps, weight_decay=decay, decay_all=True)
+    run(optimiser, gradients, 3e-3)
+    for name, p in parameters.items():
+        expected, m, v = plain_adamw(start[name], gradients[name], 3e-3, betas, eps, decay)
+        np.testing.assert_allclose(p.data, expected, rtol=0, atol=1e-12)
+        np.testing.assert_allclose(optimiser.first[name], m, rtol=0, atol=1e-12)
+        np.testing.assert_allclose(optimiser.second[name], v, rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("layout", ["fortran", "transposed", "strided", "reversed"])
+def test_adamw_of_arrays_in_any_layout(layout: str) -> None:
+    rng = np.random.default_rng(0)
+    base = rng.normal(size=(6, 4))
+    view = {
+        "fortran": np.asfortranarray(base),
+        "transposed": base.T,
+        "strided": base[::2],
+        "reversed": base[::-1],
+    }[layout]
+    gradients = [rng.normal(size=view.shape) for _ in range(3)]
+    p = Parameter(view, dtype=np.float64)
+    optimiser = AdamW([("w", p)], weight_decay=0.1)
+    for i, g in enumerate(gradients):
+        p.grad = Tensor(g if i % 2 else np.asfortranarray(g))
+        optimiser.step(0.01)
+    expected = plain_adamw(view, gradients, 0.01, (0.9, 0.999), 1e-8, 0.1)[0]
+    np.testing.assert_allclose(p.data, expected, rtol=0, atol=1e-12)
+
+
+def test_adamw_of_broadcast_gradients() -> None:
+    """The gradient of a sum is one number seen everywhere."""
+    p = Parameter(np.ones((3, 2)), dtype=np.float64)
+    optimiser = AdamW([("w", p)], weight_decay=0.0)
+    p.sum().backward()
+    optimiser.step(0.1)
+    np.testing.assert_allclose(p.data, np.full((3, 2), 0.9), rtol=1e-7)
+
+
+def test_adamw_in_single_precision() -> None:
+    p = Parameter(np.ones((3, 2)))
+    optimiser = AdamW([("w", p)])
+    (p * p).sum().backward()
+    optimiser.step(0.1)
+    assert p.dtype == optimiser.first["w"].dtype == optimiser.second["w"].dtype == np.float32
+
+
+def test_parameters_without_a_gradient_stay() -> None:
+    a, b = Parameter(np.ones((2, 2))), Parameter(np.ones((2, 2)))
+    optimiser = AdamW([("a", a), ("b", b)], weight_decay=0.5)
+    a.sum().backward()
+    optimiser.step(0.1)
+    assert (a.data != 1.0).all()
+    assert (b.data == 1.0).all()
+    optimiser.zero_grad()
+    assert a.grad is None
+
+
+def test_a_step_makes_old_graphs_refuse() -> None:
+    p = Parameter(np.ones((2, 2)))
+    optimiser = AdamW([("p", p)])
+    y = (p * p).sum()
+    y.backward(retain_graph=True)
+    optimiser.step(0.1)
+    with pytest.raises(AutogradError):
+        y.backward()
+
+
+def test_weight_decay_falls_on_matrices_alone() -> None:
+    shapes = {
+        "blocks.0.q.linear.weight": (2, 2), "blocks.0.q.linear.bias": (2,), "norm.weight": (2,),
+        "embedding.weight": (3, 2), "position.weight": (3, 2), "embeddings.word_embeddings.weight": (3, 2),
+        "scale": (), "classifier.weight": (2, 2),
+    }  # fmt: skip
+    parameters = {n: Parameter(np.ones(s)) for n, s in shapes.items()}
+    chosen = {n for n, p in parameters.items() if decays(n, p)}
+    assert chosen == {"blocks.0.q.linear.weight", "classifier.weight"}
+    assert AdamW(parameters.items(), weight_decay=0.2).decay == {n: 0.2 * (n in chosen) for n in shapes}
+    everywhere = AdamW(parameters.items(), weight_decay=0.2, decay_all=True)
+    assert set(everywhere.decay.values()) == {0.2}
+    for p in parameters.values():
+        p.grad = Tensor(np.zeros(p.shape))
+    AdamW(parameters.items(), weight_decay=0.2).step(0.5)
+    for name, p in parameters.items():
+        np.testing.assert_allclose(p.data, 0.9 if name in chosen else 1.0, rtol=1e-6)
+
+
+def test_the_state_of_the_optimiser_goes_round() -> None:
+    rng = np.random.default_rng(0)
+    shapes = {"w": (4, 3), "b": (3,)}
+    gradients = {n: [rng.normal(size=s) for _ in range(6)] for n, s in shapes.items()}
+    with default_dtype(np.float64):
+        straight = {n: Parameter(np.ones(s)) for n, s in shapes.items()}
+        first = {n: Parameter(np.ones(s)) for n, s in shapes.items()}
+    run(AdamW(straight.items()), gradients, 0.01)
+
+    before = AdamW(first.items())
+    run(before, {n: g[:3] for n, g in gradients.items()}, 0.01)
+    state = before.state_dict()
+    assert sorted(state) == ["first.b", "first.w", "second.b", "second.w", "steps"]
+    assert state["steps"] == 3
+    second = {n: Parameter(p.data, dtype=np.float64) for n, p in first.items()}
+    kept = {n: a.copy() for n, a in state.items()}
+    after = AdamW(second.items())
+    after.load_state_dict(state)
+    run(after, {n: g[3:] for n, g in gradients.items()}, 0.01)
+    for name, p in straight.items():
+        np.testing.assert_array_equal(second[name].data, p.data)
+    for name, array in state.items():  # neither optimiser works on the arrays of the state
+        np.testing.assert_array_equal(array, kept[name])
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda s: {n: a for n, a in s.items() if n != "first.w"},
+        lambda s: {n: a for n, a in s.items() if n != "steps"},
+        lambda s: s | {"first.x": np.ones(1)},
+        lambda s: s | {"second.w": np.ones(3)},
+        lambda s: {},
+    ],
+)
+def test_the_state_of_another_optimiser_is_refused(change: Any) -> None:
+    optimiser = AdamW([("w", Parameter(np.ones((2, 2))))])
+    state = optimiser.state_dict()
+    with pytest.raises(CheckpointError) as caught:
+        optimiser.load_state_dict(change(state))
+    assert_sentence(caught.value)
+    assert optimiser.steps == 0
+
+
+# --- clipping
+
+
+def test_clipping_scales_all_gradients_together() -> None:
+    a, b, c = Parameter(np.ones(2)), Parameter(np.ones((2, 2))), Parameter(np.ones(3))
+    a.grad, b.grad = Tensor([3.0, 0.0], dtype=np.float32), Tensor(np.full((2, 2), 2.0), dtype=np.float32)
+    assert clip_gradients([a, b, c], 10.0) == pytest.approx(5.0)
+    np.testing.assert_array_equal(a.grad.data, [3.0, 0.0])
+    assert clip_gradients([a, b, c], 0.0) == pytest.approx(5.0)
+    np.testing.assert_array_equal(a.grad.data, [3.0, 0.0])
+    assert clip_gradients([a, b, c], 1.0) == pytest.approx(5.0)
+    np.testing.assert_allclose(a.grad.data, [0.6, 0.0], rtol=1e-6)
+    np.testing.assert_allclose(b.grad.data, np.full((2, 2), 0.4), rtol=1e-6)
+    assert clip_gradients([a, b, c], 1.0) == pytest.approx(1.0)
+    assert clip_gradients([], 1.0) == 0.0
+    assert clip_gradients([c], 1.0) == 0.0
+
+
+def test_clipping_of_gradients_as_backward_leaves_them() -> None:
+    """Equal gradients of several leaves, the stretched gradient of a sum, and one number."""
+    a, b, c, d = (Parameter(np.ones(s)) for s in ((2, 2), (2, 2), (2, 2), ()))
+    ((a + b).sum() + c.sum() + d * 2.0).backward()
+    assert clip_gradients([a, b, c, d], 2.0) == pytest.approx(4.0)
+    for p in (a, b, c):
+        assert p.grad is not None
+        np.testing.assert_allclose(p.grad.data, np.full((2, 2), 0.5), rtol=1e-6)
+    assert d.grad is not None
+    assert d.grad.item() == 1.0
+
+
+def test_clipping_leaves_what_is_not_finite() -> None:
+    for bad in (math.inf, math.nan):
+        a = Parameter(np.ones(2))
+        a.grad = Tensor([bad, 1.0])
+        assert not math.isfinite(clip_gradients([a], 1.0))
+        assert a.grad.data[1] == 1.0

@@ -1,0 +1,429 @@
+"""The training loop learns, selects, stops, and goes on after an interruption as if there had been none."""
+
+import math
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from helpers import assert_sentence
+from hypothesis import given
+from hypothesis import strategies as st
+
+pytest.importorskip("safetensors")
+
+from minispike import default_dtype
+from minispike.checkpoint import load_tensors
+from minispike.errors import ConfigError, TrainingError
+from minispike.nn.layers import Linear
+from minispike.ops import mean
+from minispike.tensor import Tensor
+from minispike.train.journal import Journal
+from minispike.train.loop import Keeper, TrainConfig, _evaluation_due, train
+
+TRUTH = np.array([[1.0, -2.0, 0.5]])
+NEVER = math.inf  # minutes
+CONFIG = TrainConfig(steps=12, batch_size=8, learning_rate=0.05, warmup=0.2, weight_decay=0.1, evaluations=4)
+
+Facts = Mapping[str, float]
+Lines = list[dict[str, Any]]
+
+
+class Interruption(BaseException):
+    """A signal, a power cut: nothing that a loop would catch."""
+
+
+class Regression:
+    """Linear regression, in float64: ``y = x . TRUTH + 1``.
+
+    Args:
+        seed: of the initial weights alone; the batches depend on the step alone.
+        parts: that a batch is computed in.
+        scores: what dev says, one after the other; None: the negative squared error on dev.
+    """
+
+    name = "toy"
+
+    def __init__(self, seed: int = 0, parts: int = 1, scores: Sequence[float] | None = None) -> None:
+        with default_dtype(np.float64):
+            self.model = Linear(3, 1, np.random.default_rng(seed))
+        self.parts, self.scores = parts, scores
+        self.asked: list[int] = []
+        self.evaluated: list[int] = []
+        self.weights_then: list[dict[str, Any]] = []
+
+    def losses(self, step: int) -> Iterator[Mapping[str, Tensor]]:
+        self.asked.append(step)
+        x = np.random.default_rng([9, step]).normal(size=(8, 3))
+        for part in np.split(x, self.parts):
+            error = self.model(Tensor(part)) - Tensor(part @ TRUTH.T + 1)
+            loss = mean(error * error) * (1 / self.parts)
+            yield {"square": loss, "half": loss * 0.5, "loss": loss}
+
+    def evaluate(self) -> Mapping[str, float]:
+        self.evaluated.append(self.asked[-1])
+        self.weights_then.append(self.model.state_dict())
+        if self.scores is not None:
+            return {"score": self.scores[len(self.evaluated) - 1]} if self.scores else {}
+        x = np.random.default_rng(1).normal(size=(20, 3))
+        error = self.model(Tensor(x)).numpy() - (x @ TRUTH.T + 1)
+        return {"score": -float((error**2).mean()), "more": 1.5}
+
+
+def run(folder: Path, task: Any, c: TrainConfig = CONFIG, minutes: float = NEVER, **how: Any) -> tuple[Facts, Lines]:
+    """Train with a checkpoint and a journal in ``folder``, taking up what is there; what it found, without time."""
+    with Journal(folder / "metrics.jsonl", append=True) as journal:
+        facts = dict(train(task, c, Keeper(folder / "checkpoint", journal, minutes), **how))
+    assert facts.pop("seconds") >= 0
+    return facts, Journal.read(folder / "metrics.jsonl")
+
+
+def losses_of(lines: Lines) -> Lines:
+    return [line for line in lines if "loss" in line]
+
+
+def assert_same_weights(a: Mapping[str, Any], b: Mapping[str, Any]) -> None:
+    assert sorted(a) == sorted(b)
+    for name in a:
+        assert a[name].tobytes() == b[name].tobytes(), name
+
+
+# ---- Learning and selecting
+
+
+def test_it_learns(tmp_path: Path) -> None:
+    task = Regression()
+    c = TrainConfig(steps=300, batch_size=8, learning_rate=0.1, weight_decay=0.0, clip=0.0)
+    facts, lines = run(tmp_path, task, c)
+    np.testing.assert_allclose(task.model.weight.numpy(), TRUTH, atol=1e-2)
+    np.testing.assert_allclose(task.model.bias.numpy(), [1], atol=1e-2)
+    assert losses_of(lines)[-1]["loss"] < 1e-3 * losses_of(lines)[0]["loss"]
+    assert facts["score"] > -1e-3
+
+
+def test_the_first_step_by_hand(tmp_path: Path) -> None:
+    """Clipped, decayed, and Adam's first step: all but the sign of the gradient times the rate."""
+    task = Regression()
+    start = task.model.state_dict()
+    x = np.random.default_rng([9, 0]).normal(size=(8, 3))
+    error = x @ start["weight"].T + start["bias"] - (x @ TRUTH.T + 1)
+    slope = {"weight": 2 * error.T @ x / 8, "bias": 2 * error.mean(axis=0)}
+    norm = math.sqrt(sum((g**2).sum() for g in slope.values()))
+    _, lines = run(tmp_path, task, TrainConfig(steps=1, batch_size=8, learning_rate=0.1, weight_decay=0.2, clip=1e-3))
+    line = losses_of(lines)[0]
+    assert line["gradient_norm"] == pytest.approx(norm)  # before clipping
+    assert (line["phase"], line["step"], line["rate"]) == ("toy", 0, 0.1)
+    assert line["loss"] == line["square"] == pytest.approx((error**2).mean()) == pytest.approx(2 * line["half"])
+    decay = {"weight": 1 - 0.1 * 0.2, "bias": 1.0}
+    for name, g in slope.items():
+        cut = g * 1e-3 / norm
+        expected = start[name] * decay[name] - 0.1 * cut / (np.abs(cut) + 1e-8)
+        np.testing.assert_allclose(task.model.state_dict()[name], expected, rtol=1e-12)
+
+
+@pytest.mark.parametrize("everything", [False, True])
+def test_what_decays(tmp_path: Path, everything: bool) -> None:
+    class Still(Regression):
+        def losses(self, step: int) -> Iterator[Mapping[str, Tensor]]:
+            yield {"loss": (mean(self.model.weight) + mean(self.model.bias)) * 0.0}
+
+        def evaluate(self) -> Mapping[str, float]:
+            return {}
+
+    task = Still()
+    task.model.bias.assign(np.array([3.0]))
+    start = task.model.state_dict()
+    run(tmp_path, task, TrainConfig(steps=2, warmup=0, schedule="constant", weight_decay=0.5, learning_rate=0.1),
+        decay_all=everything)  # fmt: skip
+    found = task.model.state_dict()
+    np.testing.assert_allclose(found["weight"], start["weight"] * 0.95**2)
+    np.testing.assert_allclose(found["bias"], start["bias"] * (0.95**2 if everything else 1))
+
+
+@pytest.mark.parametrize("parts", [2, 4])
+def test_parts_of_a_batch_equal_the_whole(tmp_path: Path, parts: int) -> None:
+    whole, divided = Regression(), Regression(parts=parts)
+    facts, lines = run(tmp_path / "whole", whole)
+    facts_of_parts, lines_of_parts = run(tmp_path / "parts", divided)
+    for name, array in whole.model.state_dict().items():
+        np.testing.assert_allclose(divided.model.state_dict()[name], array, rtol=1e-10)
+    assert facts_of_parts["step"] == facts["step"]
+    for a, b in zip(losses_of(lines), losses_of(lines_of_parts), strict=True):
+        assert a.pop("phase") == b.pop("phase")
+        assert b == pytest.approx(a, rel=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("scores", "best"),
+    [((1, 3, 2, 2), 1), ((1, 2, 3, 4), 3), ((4, 3, 2, 1), 0), ((1, 3, 3, 2), 1), ((-9, -8, -8, -9), 1)],
+)
+def test_the_best_on_dev_is_kept(tmp_path: Path, scores: Sequence[float], best: int) -> None:
+    """Of two that are equally good, the first."""
+    task = Regression(scores=scores)
+    facts, lines = run(tmp_path, task)
+    assert facts == {"score": scores[best], "step": task.evaluated[best]}
+    assert_same_weights(task.model.state_dict(), task.weights_then[best])
+    assert [line["dev"]["score"] for line in lines if "dev" in line] == list(scores)
+    assert not np.array_equal(task.weights_then[0]["weight"], task.weights_then[-1]["weight"])
+
+
+def test_without_dev_the_last_weights_stay(tmp_path: Path) -> None:
+    task = Regression(scores=())
+    facts, lines = run(tmp_path, task)
+    assert facts == {"score": -math.inf, "step": -1}
+    assert_same_weights(task.model.state_dict(), task.weights_then[-1])
+    assert task.evaluated[-1] == 11 and not any("dev" in line for line in lines)
+
+
+@pytest.mark.parametrize(
+    ("patience", "scores", "evaluations"),  # so many are looked at before it stops
+    [
+        (0, (5, 0, 0, 0, 0, 0), 6),
+        (1, (1, 2, 2, 3, 1, 1), 3),
+        (2, (1, 2, 2, 3, 1, 4), 6),
+        (2, (1, 2, 2, 1, 3, 4), 4),
+        (3, (1, 2, 2, 3, 1, 3), 6),
+        (3, (3, 2, 2, 3, 4, 4), 4),
+    ],
+)
+def test_patience(tmp_path: Path, patience: int, scores: Sequence[float], evaluations: int) -> None:
+    task = Regression(scores=scores)
+    c = TrainConfig(steps=6, batch_size=8, evaluations=6, patience=patience)
+    facts, lines = run(tmp_path, task, c)
+    assert len(task.evaluated) == len(task.asked) == len(losses_of(lines)) == evaluations
+    assert facts["score"] == max(scores[:evaluations])
+    assert_same_weights(task.model.state_dict(), task.weights_then[scores.index(facts["score"])])
+
+
+@given(steps=st.integers(1, 300), evaluations=st.integers(1, 60))
+def test_dev_is_looked_at_as_often_as_promised(steps: int, evaluations: int) -> None:
+    c = TrainConfig(steps=steps, evaluations=evaluations)
+    due = [step for step in range(steps) if _evaluation_due(step, c)]
+    assert len(due) == min(steps, evaluations)
+    assert due[-1] == steps - 1
+    gaps = np.diff([-1, *due])
+    assert gaps.max() - gaps.min() <= 1
+
+
+def test_evaluations_by_hand(tmp_path: Path) -> None:
+    task = Regression()
+    run(tmp_path, task, TrainConfig(steps=10, batch_size=8, evaluations=4))
+    assert task.evaluated == [2, 4, 7, 9]
+
+
+@pytest.mark.parametrize(("steps", "every"), [(12, 1), (399, 1), (400, 2)])
+def test_the_journal(tmp_path: Path, steps: int, every: int) -> None:
+    """About 200 lines of losses, the first and the last step among them, with the rate they were made at."""
+    c = TrainConfig(steps=steps, batch_size=8, learning_rate=0.05, evaluations=1)
+    _, lines = run(tmp_path, Regression(), c)
+    assert [line["step"] for line in losses_of(lines)] == sorted({*range(0, steps, every), steps - 1})
+    for line in losses_of(lines):
+        assert line["rate"] == c.rates().learning_rate(line["step"], steps, 0.05)
+    assert lines[-1] == {"phase": "toy", "step": steps - 1, "dev": lines[-1]["dev"]} and lines[-1]["dev"]["more"] == 1.5
+
+
+# ---- What goes wrong
+
+
+class Breaks(Regression):
+    """At a step, a term becomes something else."""
+
+    def __init__(self, step: int, term: str, factor: float, parts: int = 1) -> None:
+        super().__init__(parts=parts)
+        self.breaks_at, self.term, self.factor = step, term, factor
+
+    def losses(self, step: int) -> Iterator[Mapping[str, Tensor]]:
+        for part, terms in enumerate(super().losses(step)):
+            broken = dict(terms)
+            if step == self.breaks_at and part == self.parts - 1:
+                broken[self.term] = broken[self.term] * self.factor
+            yield broken
+
+
+@pytest.mark.parametrize("factor", [math.nan, math.inf])
+@pytest.mark.parametrize("term", ["square", "loss"])
+def test_a_loss_that_is_no_number(tmp_path: Path, term: str, factor: float) -> None:
+    task = Breaks(7, term, factor, parts=2)
+    with pytest.raises(TrainingError, match=f"toy, step 7: {term}: expected a finite number, got {factor}") as caught:
+        run(tmp_path, task, minutes=0)
+    assert_sentence(caught.value)
+    assert f"the checkpoint {tmp_path / 'checkpoint'} is kept" in str(caught.value)
+    tensors, notes = load_tensors(tmp_path / "checkpoint")
+    assert notes["step"] == 7
+    weights = {name.removeprefix("model."): a for name, a in tensors.items() if name.startswith("model.")}
+    assert_same_weights(task.model.state_dict(), weights)  # the step has not been taken
+    assert all(np.isfinite(a).all() for a in weights.values())
+    assert losses_of(Journal.read(tmp_path / "metrics.jsonl"))[-1]["step"] == 6
+    facts, _ = run(tmp_path, Regression(seed=5))  # and it can be taken up, once the cause is mended
+    assert facts == run(tmp_path / "other", Regression())[0]
+
+
+def test_no_checkpoint_yet_is_not_promised(tmp_path: Path) -> None:
+    with pytest.raises(TrainingError, match="step 0: loss") as caught:
+        run(tmp_path, Breaks(0, "loss", math.nan))
+    assert "checkpoint" not in str(caught.value) and not (tmp_path / "checkpoint").exists()
+
+
+def test_a_gradient_that_is_no_number(tmp_path: Path) -> None:
+    """A finite loss may have a gradient beyond all numbers."""
+    task = Breaks(3, "loss", 1.0)
+    plain = task.losses
+
+    def steep(step: int) -> Iterator[Mapping[str, Tensor]]:
+        for terms in plain(step):
+            yield {"loss": terms["loss"] + (mean(task.model.weight) * 0.0 * 1e300 * 1e300 if step == 3 else 0.0)}
+
+    task.losses = steep  # type: ignore[method-assign]
+    with np.errstate(all="ignore"), pytest.raises(TrainingError, match="toy, step 3: the norm of the gradient"):
+        run(tmp_path, task)
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"steps": 0}, {"batch_size": 0}, {"accumulate": 0}, {"evaluations": 0}, {"evaluations": -1},
+        {"learning_rate": 0.0}, {"learning_rate": -1e-3}, {"learning_rate": math.nan}, {"learning_rate": math.inf},
+        {"clip": -1.0}, {"clip": math.nan}, {"weight_decay": -0.1}, {"patience": -1}, {"warmup": 1.5}, {"floor": -0.1},
+        {"accumulate": 9, "batch_size": 8},
+    ],
+)  # fmt: skip
+def test_impossible_settings(values: dict[str, Any]) -> None:
+    with pytest.raises(ConfigError, match=f"^{next(iter(values))}: expected") as caught:
+        TrainConfig(**values)
+    assert_sentence(caught.value)
+
+
+# ---- Interrupted and taken up
+
+
+class Fragile(Regression):
+    """Saved after one step, and interrupted in a later one: before it, or between the parts of its batch."""
+
+    def __init__(self, keeper: Keeper, saved_after: int, dies_in: int, after_parts: int = 0, **how: Any) -> None:
+        super().__init__(**how)
+        self.keeper, self.saved_after, self.dies_in, self.after_parts = keeper, saved_after, dies_in, after_parts
+
+    def losses(self, step: int) -> Iterator[Mapping[str, Tensor]]:
+        self.keeper.minutes = 0 if step == self.saved_after else NEVER
+        for part, terms in enumerate(super().losses(step)):
+            if step == self.dies_in and part == self.after_parts:
+                raise Interruption
+            yield terms
+
+
+def interrupted(folder: Path, saved_after: int, dies_in: int, c: TrainConfig = CONFIG, **how: Any) -> Lines:
+    """A run that is saved once, dies later, and leaves this journal."""
+    with Journal(folder / "metrics.jsonl", append=True) as journal:
+        keeper = Keeper(folder / "checkpoint", journal, NEVER)
+        with pytest.raises(Interruption):
+            train(Fragile(keeper, saved_after, dies_in, **how), c, keeper)
+    return Journal.read(folder / "metrics.jsonl")
+
+
+@pytest.mark.parametrize("dies_in", range(1, 12))
+def test_resumed_as_if_nothing_had_happened(tmp_path: Path, dies_in: int) -> None:
+    """From a checkpoint after any step: the same weights, journal and results, bit by bit."""
+    straight = Regression(parts=2)
+    facts, lines = run(tmp_path / "straight", straight)
+    for saved_after in range(dies_in):
+        folder = tmp_path / str(saved_after)
+        left = interrupted(folder, saved_after, dies_in, parts=2, after_parts=dies_in % 2)
+        assert max(line["step"] for line in left) == dies_in - 1
+        assert load_tensors(folder / "checkpoint")[1]["step"] == saved_after + 1
+        task = Regression(seed=123, parts=2)  # what it begins with does not matter
+        assert run(folder, task) == (facts, lines)
+        assert task.asked == list(range(saved_after + 1, 12))
+        assert_same_weights(task.model.state_dict(), straight.model.state_dict())
+
+
+def test_resumed_twice(tmp_path: Path) -> None:
+    straight = run(tmp_path / "straight", Regression())
+    interrupted(tmp_path / "run", 2, 6)
+    interrupted(tmp_path / "run", 7, 9, seed=1)
+    assert load_tensors(tmp_path / "run" / "checkpoint")[1]["step"] == 8
+    assert run(tmp_path / "run", Regression(seed=2)) == straight
+
+
+@pytest.mark.parametrize("saved_after", [1, 2, 3, 4, 5])
+def test_the_selection_is_resumed_too(tmp_path: Path, saved_after: int) -> None:
+    """The best may lie before the checkpoint, and the patience that is left is what was left."""
+    c = TrainConfig(steps=12, batch_size=8, learning_rate=0.05, evaluations=12, patience=4)
+    scores = (1, 2, 9, 3, 1, 8, 4, 4, 4, 5, 0, 0)
+    straight = Regression(scores=scores)
+    expected = run(tmp_path / "straight", straight, c)
+    assert expected[0] == {"score": 9, "step": 2} and len(straight.asked) == 7
+    interrupted(tmp_path / "run", saved_after, 6, c, scores=scores)
+    task = Regression(seed=1, scores=scores[saved_after + 1 :])
+    assert run(tmp_path / "run", task, c) == expected
+    assert_same_weights(task.model.state_dict(), straight.model.state_dict())
+
+
+def test_a_run_that_has_stopped_stays_stopped(tmp_path: Path) -> None:
+    """Killed after patience ran out, before its results were on record."""
+    c = TrainConfig(steps=12, batch_size=8, evaluations=12, patience=2)
+    scores = (1, 3, 2, 2)
+    task = Regression(scores=scores)
+    expected = run(tmp_path, task, c, minutes=0)
+    again = Regression(seed=1, scores=())
+    assert run(tmp_path, again, c) == expected
+    assert again.asked == []
+    assert_same_weights(again.model.state_dict(), task.model.state_dict())
+
+
+def test_interrupted_while_the_checkpoint_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    straight = run(tmp_path / "straight", Regression())
+    replace, saves = os.replace, []
+
+    def dies_at_the_third(source: Path, target: Path) -> None:
+        saves.append(target)
+        if len(saves) == 3:
+            raise Interruption
+        replace(source, target)
+
+    monkeypatch.setattr(os, "replace", dies_at_the_third)
+    with pytest.raises(Interruption):
+        run(tmp_path / "run", Regression(), minutes=0)
+    monkeypatch.undo()
+    assert load_tensors(tmp_path / "run" / "checkpoint")[1]["step"] == 2
+    assert run(tmp_path / "run", Regression(seed=1)) == straight
+
+
+def test_a_checkpoint_of_another_phase_is_not_taken_up(tmp_path: Path) -> None:
+    class Other(Regression):
+        name = "other"
+
+    straight = Regression()
+    run(tmp_path / "straight", straight)
+    interrupted(tmp_path / "run", 3, 5)
+    before = Journal.read(tmp_path / "run" / "metrics.jsonl")
+    other = Other()
+    _, lines = run(tmp_path / "run", other)
+    assert other.asked == list(range(12)) and lines[: len(before)] == before
+    assert_same_weights(other.model.state_dict(), straight.model.state_dict())
+
+
+def test_seconds_add_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Time before the checkpoint counts; time between the interruption and the resumption does not."""
+    now = [0.0]
+    monkeypatch.setattr("minispike.train.loop.time.monotonic", lambda: now[0])
+
+    class Slow(Regression):
+        def losses(self, step: int) -> Iterator[Mapping[str, Tensor]]:
+            now[0] += 60.0
+            if step == 7 and self.dies:
+                raise Interruption
+            yield from super().losses(step)
+
+    task = Slow()
+    task.dies = True  # type: ignore[attr-defined]
+    with Journal(tmp_path / "metrics.jsonl") as journal:
+        keeper = Keeper(tmp_path / "checkpoint", journal, minutes=1.5)  # saved after every second step
+        with pytest.raises(Interruption):
+            train(task, CONFIG, keeper)
+        notes = load_tensors(tmp_path / "checkpoint")[1]
+        assert (notes["step"], notes["seconds"]) == (6, 360)
+        now[0] += 10_000
+        task.dies = False  # type: ignore[attr-defined]
+        assert train(task, CONFIG, keeper)["seconds"] == 12 * 60
