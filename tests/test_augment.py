@@ -55,6 +55,16 @@ def test_masks_alone() -> None:
     assert set(changed) == {"[MASK]"} and len(changed) / 4000 == pytest.approx(0.1, abs=0.02)
 
 
+def test_masks_and_replacements_together() -> None:
+    """Every other word of two long texts has one alternative, itself and the other being equally frequent."""
+    ours, theirs = ([w for i in range(4000) for w in (f"k{i}", f"{side}{i}")] for side in "ab")
+    variant = vary(AugmentConfig(passes=1, mask=0.2, replace=0.3, ngram=0), given=[" ".join(ours), " ".join(theirs)])[0]
+    fates = Counter("mask" if w == "[MASK]" else w[0] for w in variant.split()[1::2])
+    assert fates["mask"] / 4000 == pytest.approx(0.2, abs=0.025)
+    assert fates["b"] / 4000 == pytest.approx(0.3 / 2, abs=0.025)
+    assert fates["a"] == 4000 - fates["mask"] - fates["b"]
+
+
 def test_replacements_stood_between_the_same_neighbours() -> None:
     c = AugmentConfig(passes=40, mask=0, replace=0.5, ngram=0)
     sources = [["<s>", *text.split(), "</s>"] for text in SENTENCES]
