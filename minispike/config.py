@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, Literal
 
 from minispike.data.reviews import ReviewsConfig
 from minispike.distill.augment import AugmentConfig
@@ -69,6 +69,9 @@ class RunConfig:
     seed: int = field(default=0, metadata={"help": "of everything random"})
     backend: str = field(default="numpy", metadata={"help": "numpy or cupy"})
     checkpoint_minutes: float = field(default=5.0, metadata={"help": "minutes between checkpoints"})
+    start: Literal["teacher", "random"] = field(
+        default="teacher", metadata={"help": "where the student's embeddings start: from the teacher's, or at random"}
+    )
     direct: bool = field(default=True, metadata={"help": "train the same student directly too, for comparison"})
     data: DataConfig = field(default_factory=DataConfig)
     teacher: TeacherConfig = field(default_factory=TeacherConfig)
@@ -111,6 +114,11 @@ def _mini() -> RunConfig:
     )
 
 
+def _small() -> RunConfig:
+    """Real data: 6 blocks of width 384, the shape of a 6-layer MiniLM."""
+    return replace(_mini(), preset="small", student=replace(_mini().student, dim=384, depth=6))
+
+
 def _base() -> RunConfig:
     """The paper's size: 12 blocks of width 768. For a GPU, or a long weekend."""
     mini = _mini()
@@ -118,25 +126,35 @@ def _base() -> RunConfig:
         mini,
         preset="base",
         data=DataConfig(max_length=128),
-        student=SpikeBERTConfig(dim=768, depth=12, heads=8, time_steps=4, max_length=128),
+        student=replace(mini.student, dim=768, depth=12),
         stage1=replace(mini.stage1, steps=20000, learning_rate=5e-4),
         stage2=replace(mini.stage2, steps=20000, learning_rate=5e-4),
     )
 
 
 def _reference() -> RunConfig:
-    """The model of the authors' program: no positions, padding counts; losses weighted as theirs."""
+    """The model and the losses of the authors' program: no positions, padding counts, decay everywhere.
+
+    The embedding loss pulls towards the teacher's rotated table, and transfer text is mixed in, as in every preset.
+    """
     base = _base()
     student = SpikeBERTConfig(
         dim=768, depth=12, heads=8, time_steps=4, max_length=0, shift=0.0, mask_padding=False, tau=2.0
     )
-    weights = LossWeights(features=0.1, embedding=0.1, logits=1.0, cross_entropy=0.1, temperature=1.0)
-    stage2 = replace(base.stage2, weights=weights, weight_decay=5e-3)
-    return replace(base, preset="reference", student=student, stage2=stage2, augment=AugmentConfig(passes=20))
+    weights = LossWeights(features=0.1, reference=True, embedding=0.1, logits=1.0, cross_entropy=0.1, temperature=1.0)
+    return replace(
+        base,
+        preset="reference",
+        start="random",
+        student=student,
+        stage1=replace(base.stage1, reference=True, decay_all=True),
+        stage2=replace(base.stage2, weights=weights, weight_decay=5e-3, decay_all=True),
+        augment=AugmentConfig(passes=20),
+    )
 
 
 PRESETS: dict[str, Callable[[], RunConfig]] = {
-    "tiny": _tiny, "mini": _mini, "base": _base, "reference": _reference
+    "tiny": _tiny, "mini": _mini, "small": _small, "base": _base, "reference": _reference
 }  # fmt: skip
 """Configurations to start from, by name."""
 

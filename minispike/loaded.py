@@ -83,6 +83,8 @@ class LoadedRun:
 
     def encode(self, texts: Sequence[str], pairs: Sequence[str] | None = None) -> Encoded:
         """The token ids of N texts, or of N pairs, cut to the length that the student was trained with."""
+        if isinstance(texts, str):  # which is a sequence of letters
+            raise DataError(problem("texts", expected="a list of texts", got="one string", hint=f"[{texts[:20]!r}]"))
         return self.tokenizer.encode(texts, pairs, self.config.data.max_length)
 
     def logits(self, texts: Sequence[str], pairs: Sequence[str] | None = None) -> "np.ndarray[Any, Any]":

@@ -82,6 +82,8 @@ def distill(config: RunConfig, out: Path, *, resume: bool = False, begin: Callab
 def new_student(p: Prepared) -> SpikeBERT:
     """The student before any training: the same for distillation and for direct training."""
     model = SpikeBERT(p.student, np.random.default_rng([p.run.config.seed, STUDENT_SEED, 0]))
+    if p.run.config.start == "random":
+        return model
     model.embedding.weight.assign(backend.asarray(p.start.words, np.float32))
     if p.student.max_length and p.start.positions is not None:
         rows = min(p.student.max_length, len(p.start.positions))
@@ -113,7 +115,7 @@ def _stage1(p: Prepared) -> Facts:
         STAGE1,
         student,
         [Source(p.unlabelled, None, c.batch_size, view)],
-        LossWeights(features=1.0, embedding=c.embedding, logits=0.0, cross_entropy=0.0),
+        LossWeights(features=1.0, reference=c.reference, embedding=c.embedding, logits=0.0, cross_entropy=0.0),
         (p.run.config.seed, STAGE1_SEED),
         pad_id=p.tokenizer.pad_id,
         parts=c.accumulate,

@@ -226,3 +226,12 @@ def test_no_grad_nests_and_ends_on_an_error() -> None:
     with pytest.raises(ZeroDivisionError), no_grad():
         raise ZeroDivisionError
     assert grad_enabled()
+
+
+def test_a_constant_is_copied() -> None:
+    x, factor = Tensor([1.0, 2.0], requires_grad=True), np.array([1.0, 2.0], dtype=np.float32)
+    product = (x * factor).sum()
+    factor[0] = 50.0
+    product.backward()
+    assert x.grad is not None
+    assert x.grad.numpy().tolist() == [1.0, 2.0]

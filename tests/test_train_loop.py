@@ -135,8 +135,8 @@ def test_what_decays(tmp_path: Path, everything: bool) -> None:
     task = Still()
     task.model.bias.assign(np.array([3.0]))
     start = task.model.state_dict()
-    run(tmp_path, task, TrainConfig(steps=2, warmup=0, schedule="constant", weight_decay=0.5, learning_rate=0.1),
-        decay_all=everything)  # fmt: skip
+    run(tmp_path, task, TrainConfig(steps=2, warmup=0, schedule="constant", weight_decay=0.5, learning_rate=0.1,
+                                      decay_all=everything))  # fmt: skip
     found = task.model.state_dict()
     np.testing.assert_allclose(found["weight"], start["weight"] * 0.95**2)
     np.testing.assert_allclose(found["bias"], start["bias"] * (0.95**2 if everything else 1))

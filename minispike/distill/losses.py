@@ -19,6 +19,7 @@ class LossWeights:
     logits: float = field(default=1.0, metadata={"help": "Kullback-Leibler divergence of the predictions"})
     cross_entropy: float = field(default=0.1, metadata={"help": "labels, on labelled sentences"})
     temperature: float = field(default=2.0, metadata={"help": "of the logits term, which is scaled by its square"})
+    reference: bool = field(default=False, metadata={"help": "scale the features term as the authors' program does"})
 
     def __post_init__(self) -> None:
         weights = {n: getattr(self, n) for n in ("features", "embedding", "logits", "cross_entropy")}

@@ -28,6 +28,7 @@ from minispike.train.predict import predict_logits
 class Stage1Config(TrainConfig):
     """Stage 1: the student's hidden states learn from the pretrained teacher's, on unlabelled text."""
 
+    reference: bool = field(default=False, metadata={"help": "scale the loss as the authors' program does"})
     embedding: float = field(default=0.0, metadata={"help": "weight of the embedding loss beside the features' 1"})
     layers: tuple[int, ...] = field(default=(), metadata={"help": "teacher layer of each block; []: evenly spaced"})
 
@@ -149,7 +150,8 @@ class Distillation:
         terms: dict[str, Tensor] = {}
         if teacher is not None and w.features:
             targets = [backend.asarray(t, np.float32) for t in teacher.hidden(batch)]
-            terms["features"] = feature_loss(out.hidden_states, targets, mask) * w.features
+            terms["features"] = feature_loss(out.hidden_states, targets, mask, reference=w.reference)
+            terms["features"] = terms["features"] * w.features
         if teacher is not None and w.logits:
             target = backend.asarray(teacher.logits(batch))
             terms["logits"] = kl_divergence(target, out.logits, w.temperature) * w.logits

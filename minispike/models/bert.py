@@ -145,13 +145,13 @@ class Bert(Module):
             self.classifier = Linear(config.hidden_size, config.num_labels, rng, config.initializer_range)
 
     def forward(
-        self, input_ids: Array, mask: Array | None = None, segment_ids: Array | None = None, rng: Rng = None
+        self, input_ids: Array, attention_mask: Array | None = None, segment_ids: Array | None = None, rng: Rng = None
     ) -> BertOutput:
         """Run the network.
 
         Args:
             input_ids: integers ``[B, L]``.
-            mask: booleans ``[B, L]``, True for tokens; None: no padding.
+            attention_mask: booleans ``[B, L]``, True for tokens; None: no padding.
             segment_ids: integers ``[B, L]``, 0 for the first text and 1 for the second; None: all 0.
             rng: generator for dropout; None: no dropout.
 
@@ -167,7 +167,7 @@ class Bert(Module):
         x = dropout(self.embeddings(input_ids, segments), c.dropout, rng)  # [B, L, D]
         states = [x]
         for layer in self.encoder.layer:
-            x = layer(x, mask, rng)
+            x = layer(x, attention_mask, rng)
             states.append(x)
         logits = None
         if c.num_labels:

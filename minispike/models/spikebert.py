@@ -150,7 +150,7 @@ class SpikeBERT(Module):
     def forward(
         self,
         input_ids: Array,
-        mask: Array | None = None,
+        attention_mask: Array | None = None,
         *,
         features: bool = True,
         observe: Observer | None = None,
@@ -159,7 +159,7 @@ class SpikeBERT(Module):
 
         Args:
             input_ids: integers ``[B, L]``.
-            mask: booleans ``[B, L]``, True for tokens; None, or a config without ``mask_padding``: all count.
+            attention_mask: booleans ``[B, L]``, True for tokens; None, or a config without ``mask_padding``: all count.
             features: compute the hidden states too; inference does not need them.
             observe: is told of every input, current and spike (see `minispike.record`).
 
@@ -167,7 +167,7 @@ class SpikeBERT(Module):
             ShapeError: L exceeds ``max_length``, or an id the vocabulary.
         """
         c = self.config
-        weights = self._token_weights(input_ids, mask)  # [B, L, 1] or None
+        weights = self._token_weights(input_ids, attention_mask)  # [B, L, 1] or None
         x = self.encode(input_ids, weights)[None]  # [1, B, L, D]
         if observe is not None:
             observe("embedding", x.array)
@@ -202,7 +202,7 @@ class SpikeBERT(Module):
             return None
         if mask.shape != input_ids.shape:
             got, hint = f"shape {mask.shape}", "the mask of the same batch"
-            raise ShapeError(problem("mask", expected=f"shape {input_ids.shape}", got=got, hint=hint))
+            raise ShapeError(problem("attention_mask", expected=f"shape {input_ids.shape}", got=got, hint=hint))
         if bool(mask.all()):
             return None
         return mask[..., None].astype(self.embedding.weight.dtype)

@@ -95,6 +95,5 @@ def _as_tensors(inputs: Sequence[TensorLike]) -> list[Tensor]:
 
 def _constant(value: TensorLike, like: Any) -> Tensor:
     """A value that takes part in an op without a graph of its own."""
-    if is_float(value) and (value.ndim > 0 or like is None):
-        return Tensor._of(value)
-    return Tensor(value, dtype=like)
+    keeps_type = is_float(value) and (value.ndim > 0 or like is None)
+    return Tensor(value, dtype=None if keeps_type else like)  # copied: a change of the caller's would go unseen

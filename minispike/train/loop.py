@@ -34,6 +34,7 @@ class TrainConfig:
     batch_size: int = field(default=32, metadata={"help": "sentences a step"})
     learning_rate: float = field(default=5e-4, metadata={"help": "peak of the learning rate"})
     weight_decay: float = field(default=0.01, metadata={"help": "AdamW's decay of matrices"})
+    decay_all: bool = field(default=False, metadata={"help": "decay norms, biases and embeddings too"})
     warmup: float = field(default=0.1, metadata={"help": "share of the steps over which the rate rises"})
     schedule: Literal["cosine", "linear", "constant"] = field(default="cosine", metadata={"help": "shape of its fall"})
     floor: float = field(default=0.0, metadata={"help": "share of the peak at the last step"})
@@ -117,7 +118,7 @@ class _Selection:
             self.stopped = 0 < patience <= self.waited
 
 
-def train(task: Task, c: TrainConfig, keeper: Keeper, *, decay_all: bool = False) -> Mapping[str, float]:
+def train(task: Task, c: TrainConfig, keeper: Keeper) -> Mapping[str, float]:
     """Train a task's model and leave it with the weights that were best on dev.
 
     Takes up the checkpoint of this task, if the keeper has one.
@@ -126,7 +127,6 @@ def train(task: Task, c: TrainConfig, keeper: Keeper, *, decay_all: bool = False
         task: model, data and losses.
         c: how it is optimised.
         keeper: journal and checkpoints.
-        decay_all: weight decay on norms, biases and embeddings too, as the reference program has it.
 
     Returns:
         ``score`` and ``step`` of the best weights, ``seconds`` of training, those before a resumed
@@ -136,7 +136,7 @@ def train(task: Task, c: TrainConfig, keeper: Keeper, *, decay_all: bool = False
         TrainingError: a loss is not a number; the last checkpoint stays.
     """
     keep_freed_memory()
-    optimiser = AdamW(task.model.named_parameters(), weight_decay=c.weight_decay, decay_all=decay_all)
+    optimiser = AdamW(task.model.named_parameters(), weight_decay=c.weight_decay, decay_all=c.decay_all)
     selection = _Selection()
     start, before = _resume(task, optimiser, selection, keeper)
     began = saved = time.monotonic()
