@@ -5,6 +5,7 @@
 Nothing is written before everything that is given has been read and found fit.
 """
 
+import sys
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
@@ -103,7 +104,11 @@ def _view(p: Prepared, teacher: OnnxTeacher, texts: Encoded, layers: tuple[int, 
                 bars.append(stack.enter_context(Progress(f"ask teacher: {name}", total)))
             bars[0].update(done - bars[0].done)
 
-        return OnnxView(teacher, texts, layers, memory, p.tokenizer.pad_id, show)
+        view = OnnxView(teacher, texts, layers, memory, p.tokenizer.pad_id, show)
+    if not view.remembers:
+        size = f"{view.needed / 2**20:.0f} MiB of hidden states, more than teacher.cache_mb={memory >> 20}"
+        print(f"ask teacher: {name}: {size}; each batch is computed when it is needed", file=sys.stderr, flush=True)
+    return view
 
 
 def _stage1(p: Prepared) -> Facts:

@@ -24,6 +24,9 @@ class OnnxView:
         memory: bytes that remembered hidden states may take.
         pad_id: the padding token.
         progress: told of the texts done and of all, while computing ahead.
+
+    Attributes:
+        needed: bytes that the hidden states of the whole data set take in float16.
     """
 
     def __init__(
@@ -36,13 +39,18 @@ class OnnxView:
         progress: Any = None,
     ) -> None:
         self._teacher, self._layers = teacher, tuple(layers)
-        needed = TeacherCache.nbytes_needed(encoded, len(self._layers), teacher.hidden_size)
+        self.needed = TeacherCache.nbytes_needed(encoded, len(self._layers), teacher.hidden_size)
         self._cache: TeacherCache | None = None
-        if needed <= memory:
+        if self.needed <= memory:
             self._cache = TeacherCache.build(teacher, encoded, self._layers, pad_id, progress=progress)
         self._worker = ThreadPoolExecutor(1)
         self._now: tuple[bytes, Future[TeacherOutput]] | None = None
         self._next: tuple[bytes, Future[TeacherOutput]] | None = None
+
+    @property
+    def remembers(self) -> bool:
+        """Whether the hidden states were computed ahead; ``needed`` bytes would have to fit."""
+        return self._cache is not None
 
     def prefetch(self, batch: Batch) -> None:
         """Begin to compute the batch that will be asked for after the present one."""
