@@ -98,7 +98,7 @@ def _tiny() -> RunConfig:
 
 
 def _mini() -> RunConfig:
-    """Real data: 4 blocks of width 256, about an hour on two cores with a 6-layer teacher."""
+    """Real data: 4 blocks of width 256."""
     return RunConfig(
         preset="mini",
         data=DataConfig(max_length=64),
