@@ -2,6 +2,7 @@
 
 import io
 import os
+import select
 import struct
 import sys
 from contextlib import suppress
@@ -111,7 +112,10 @@ def on_a_terminal(steps: int, error: type[BaseException] | None = None, columns:
                     raise error
                 bar.update(loss=0.12345)
         stream.flush()
-        return screen.read(65536).decode()
+        shown = b""
+        while select.select([screen], [], [], 0.5)[0]:  # a terminal hands its text over bit by bit
+            shown += screen.read(65536)
+        return shown.decode()
 
 
 @pytest.mark.skipif(os.name == "nt", reason="Windows has no pseudo terminals")
