@@ -138,7 +138,7 @@ def _stage2(p: Prepared) -> Facts:
     labelled = max(1, round(c.labelled * c.batch_size))
     view = _view(p, p.finetuned, p.train.texts, layers, "labelled sentences")
     sources = [Source(p.train.texts, p.train.labels, labelled, view)]
-    varied = _augmented(p)
+    varied = _augmented(p) if labelled < c.batch_size else []
     if labelled < c.batch_size:
         texts = _joined(p.unlabelled, p.tokenizer.encode(varied, max_length=p.run.config.data.max_length))
         view = _view(p, p.finetuned, texts, layers, "transfer text")

@@ -3,10 +3,12 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import reduce
 
 from minispike.backend import Array
 from minispike.errors import ConfigError, ShapeError, problem
 from minispike.nn.losses import masked_mse
+from minispike.ops import add
 from minispike.tensor import Tensor
 
 
@@ -55,10 +57,7 @@ def feature_loss(
         got = f"{len(targets)} of {targets[0].shape}"
         raise ShapeError(problem("teacher features", expected=expected, got=got, hint="student.feature_dim"))
     terms = [masked_mse(f, t, None if reference else mask) for f, t in zip(features, targets, strict=True)]
-    total = terms[0]
-    for term in terms[1:]:
-        total = total + term
-    return total * (1.0 / (features[0].shape[0] if reference else len(terms)))
+    return reduce(add, terms) * (1.0 / (features[0].shape[0] if reference else len(terms)))
 
 
 def embedding_loss(table: Tensor, target: Array) -> Tensor:

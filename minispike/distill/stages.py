@@ -7,6 +7,7 @@ Direct training reads labelled sentences and labels alone.
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import reduce
 from typing import Any, Protocol
 
 import numpy as np
@@ -19,6 +20,7 @@ from minispike.errors import ConfigError, problem
 from minispike.metrics import accuracy
 from minispike.models.spikebert import SpikeBERT
 from minispike.nn.losses import cross_entropy, kl_divergence
+from minispike.ops import add
 from minispike.tensor import Tensor
 from minispike.train.loop import TrainConfig
 from minispike.train.predict import predict_logits
@@ -130,7 +132,7 @@ class Distillation:
                 if not terms:  # such as those of unlabelled text where labels alone have a weight
                     continue
                 weighted = {name: value * share for name, value in terms.items()}
-                yield weighted | {"loss": _sum(list(weighted.values()))}
+                yield weighted | {"loss": reduce(add, weighted.values())}
         if self._weights.embedding and self._target is not None:
             term = embedding_loss(self.model.embedding.weight, self._target) * self._weights.embedding
             yield {"embedding": term, "loss": term}
@@ -170,10 +172,3 @@ class Distillation:
 def student_logits(student: SpikeBERT, texts: Encoded, pad_id: int = 0) -> Any:
     """The student's logits ``[N, C]`` of every text, on the host."""
     return predict_logits(lambda ids, mask, _: student(ids, mask, features=False).logits, texts, pad_id=pad_id)
-
-
-def _sum(terms: Sequence[Tensor]) -> Tensor:
-    total = terms[0]
-    for term in terms[1:]:
-        total = total + term
-    return total
