@@ -6,6 +6,7 @@ that an op runs where its arguments are. There is no silent fall-back: a backend
 error with its cause.
 """
 
+import difflib
 import importlib
 import os
 from collections.abc import Callable
@@ -65,13 +66,21 @@ def load(name: str) -> ModuleType:
     """The array module of a backend.
 
     Raises:
-        BackendError: the name is unknown, or the backend cannot be had on this machine.
+        BackendError: the name is unknown (the hint has the nearest), or the backend cannot be had on this machine.
     """
     if name not in _LOADERS:
-        raise BackendError(problem("backend", expected=" or ".join(_LOADERS), got=repr(name), hint="--backend numpy"))
+        raise _unknown(name)
     if name not in _modules:
         _modules[name] = _LOADERS[name]()
     return _modules[name]
+
+
+def _unknown(name: str) -> BackendError:
+    """The error for a name that is no backend's: where it was said, and the name that was perhaps meant."""
+    near = (difflib.get_close_matches(name.lower(), _LOADERS, n=1, cutoff=0.4) or ["numpy"])[0]
+    from_environment = _current is None and name == os.environ.get(ENVIRONMENT_VARIABLE)
+    place, flag = (ENVIRONMENT_VARIABLE, f"{ENVIRONMENT_VARIABLE}=") if from_environment else ("backend", "--backend ")
+    return BackendError(problem(place, expected=" or ".join(_LOADERS), got=repr(name), hint=flag + near))
 
 
 class use:  # noqa: N801 - reads as a verb: use("cupy"), with use("cupy"):
@@ -129,6 +138,18 @@ def to_numpy(array: Array) -> "np.ndarray[Any, Any]":
     if type(array).__module__.partition(".")[0] == "cupy":
         return np.asarray(array.get())
     return np.asarray(array)
+
+
+def lock(array: Array) -> None:
+    """Make an array of NumPy's read-only; CuPy's arrays have no such switch, and stay as they are."""
+    if isinstance(array, np.ndarray):
+        array.setflags(write=False)
+
+
+def unlock(array: Array) -> None:
+    """Undo `lock`, for code that knows that no graph relies on the values, and that locks the array again."""
+    if isinstance(array, np.ndarray):
+        array.setflags(write=True)
 
 
 def scatter_add(target: Array, index: Array, values: Array) -> None:

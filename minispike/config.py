@@ -6,11 +6,11 @@ from typing import Any, Literal
 
 from minispike.data.reviews import ReviewsConfig
 from minispike.distill.augment import AugmentConfig
-from minispike.distill.losses import LossWeights
+from minispike.distill.losses import Alignment, LossWeights
 from minispike.distill.stages import Stage1Config, Stage2Config
 from minispike.errors import ConfigError, problem
 from minispike.models.spikebert_config import SpikeBERTConfig
-from minispike.train.loop import TrainConfig
+from minispike.train.loop import SelectedConfig, TrainConfig
 
 
 def _at_least(least: float, section: Any, *names: str) -> None:
@@ -47,15 +47,18 @@ class TeacherConfig:
     layers: int = field(default=2, metadata={"help": "layers of a teacher made from scratch"})
     heads: int = field(default=4, metadata={"help": "attention heads of a teacher made from scratch"})
     mask_share: float = field(default=0.15, metadata={"help": "share of the tokens hidden in pretraining"})
-    cache_mb: int = field(default=512, metadata={"help": "most memory for remembered hidden states of a data set"})
+    provider: Literal["cpu", "cuda"] = field(default="cpu", metadata={"help": "what runs the teacher's ONNX model"})
+    threads: int = field(default=0, metadata={"help": "of ONNX Runtime; 0: one for each core"})
+    cache_folder: str = field(default="", metadata={"help": "keeps the teacher's answers; empty: the user's cache"})
+    cache_mb: int = field(default=2048, metadata={"help": "most room for that folder on the disk; 0: no cache"})
     pretraining: TrainConfig = field(default_factory=lambda: TrainConfig(steps=2400, batch_size=64, learning_rate=2e-3))
-    finetuning: TrainConfig = field(
-        default_factory=lambda: TrainConfig(steps=2000, batch_size=32, learning_rate=1e-3, schedule="linear")
+    finetuning: SelectedConfig = field(
+        default_factory=lambda: SelectedConfig(steps=2000, batch_size=32, learning_rate=1e-3, schedule="linear")
     )
 
     def __post_init__(self) -> None:
         _at_least(1, self, "vocab_size", "hidden_size", "layers", "heads")
-        _at_least(0, self, "cache_mb")
+        _at_least(0, self, "threads", "cache_mb")
         if not 0 < self.mask_share <= 1:
             expected, got = "a share above 0, at most 1", str(self.mask_share)
             raise ConfigError(problem("mask_share", expected=expected, got=got, hint="mask_share=0.15"))
@@ -82,14 +85,20 @@ class RunConfig:
 
     def __post_init__(self) -> None:
         _at_least(0, self, "seed", "checkpoint_minutes")
+        for name in ("vocab_size", "num_labels", "feature_dim", "embedding_dim"):
+            if found := getattr(self.student, name):
+                expected, hint = "0: a run takes it from the teacher and the data", f"student.{name}=0"
+                raise ConfigError(problem(f"student.{name}", expected=expected, got=str(found), hint=hint))
 
 
 def _tiny() -> RunConfig:
-    """The built-in corpus, end to end in a few minutes on two cores."""
+    """The built-in corpus, end to end in a few minutes on two cores: 2 blocks of width 128."""
     return RunConfig(
         preset="tiny",
         data=DataConfig(max_length=32),
-        student=SpikeBERTConfig(dim=96, depth=2, heads=4, time_steps=2, max_length=32, threshold=0.5),
+        student=SpikeBERTConfig(
+            dim=128, depth=2, heads=4, attention_scale=0.125, time_steps=2, max_length=32, threshold=0.5
+        ),
         stage1=Stage1Config(steps=400, batch_size=32, learning_rate=4e-3),
         stage2=Stage2Config(
             steps=1500, batch_size=32, learning_rate=4e-3, labelled=0.25, weights=LossWeights(features=5.0)
@@ -103,9 +112,11 @@ def _mini() -> RunConfig:
         preset="mini",
         data=DataConfig(max_length=64),
         teacher=TeacherConfig(
-            finetuning=TrainConfig(steps=864, batch_size=32, learning_rate=5e-5, schedule="linear", evaluations=8)
+            finetuning=SelectedConfig(steps=864, batch_size=32, learning_rate=5e-5, schedule="linear", evaluations=8)
         ),
-        student=SpikeBERTConfig(dim=256, depth=4, heads=8, time_steps=4, max_length=128, threshold=0.5),
+        student=SpikeBERTConfig(
+            dim=256, depth=4, heads=8, attention_scale=0.125, time_steps=4, max_length=128, threshold=0.5
+        ),
         augment=AugmentConfig(passes=2),
         stage1=Stage1Config(steps=500, batch_size=32, learning_rate=2e-3),
         stage2=Stage2Config(
@@ -116,7 +127,8 @@ def _mini() -> RunConfig:
 
 def _small() -> RunConfig:
     """Real data: 6 blocks of width 384, the shape of a 6-layer MiniLM."""
-    return replace(_mini(), preset="small", student=replace(_mini().student, dim=384, depth=6))
+    student = replace(_mini().student, dim=384, depth=6, heads=12, attention_scale=0.125)
+    return replace(_mini(), preset="small", student=student)
 
 
 def _base() -> RunConfig:
@@ -126,29 +138,33 @@ def _base() -> RunConfig:
         mini,
         preset="base",
         data=DataConfig(max_length=128),
-        student=replace(mini.student, dim=768, depth=12),
+        student=replace(mini.student, dim=768, depth=12, heads=12, attention_scale=0.125),
         stage1=replace(mini.stage1, steps=20000, learning_rate=5e-4),
         stage2=replace(mini.stage2, steps=20000, learning_rate=5e-4),
     )
 
 
 def _reference() -> RunConfig:
-    """The model and the losses of the authors' program: no positions, padding counts, decay everywhere.
+    """The model, the losses and the data of the authors' program, every quirk by its name.
 
-    The embedding loss pulls towards the teacher's rotated table, and transfer text is mixed in, as in every preset.
+    No positions, padding that counts, layers aligned one early, a loss divided by the batch twice, decay of
+    everything, random embeddings, and no transfer text but augmented sentences.
     """
     base = _base()
     student = SpikeBERTConfig(
-        dim=768, depth=12, heads=8, time_steps=4, max_length=0, shift=0.0, mask_padding=False, tau=2.0
-    )
-    weights = LossWeights(features=0.1, reference=True, embedding=0.1, logits=1.0, cross_entropy=0.1, temperature=1.0)
+        dim=768, depth=12, heads=8, attention_scale=0.125, time_steps=4, tau=2.0, threshold=1.0,
+        max_length=0, shift=0.0, mask_padding=False,
+    )  # fmt: skip
+    alignment = Alignment(reach="early", masked=False, per_batch=True)
+    weights = LossWeights(features=0.1, embedding=0.1, logits=1.0, cross_entropy=0.1, temperature=1.0)
+    stage2 = replace(base.stage2, weights=weights, weight_decay=5e-3, decay_all=True, transfer=False)
     return replace(
         base,
         preset="reference",
         start="random",
         student=student,
-        stage1=replace(base.stage1, reference=True, decay_all=True),
-        stage2=replace(base.stage2, weights=weights, weight_decay=5e-3, decay_all=True),
+        stage1=replace(base.stage1, decay_all=True, alignment=alignment),
+        stage2=replace(stage2, alignment=alignment),
         augment=AugmentConfig(passes=20),
     )
 

@@ -1,11 +1,13 @@
 """From files, or from the grammar, to the encoded texts of a run, with what was dropped on the way."""
 
 import hashlib
-from collections.abc import Iterable
-from dataclasses import dataclass
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from minispike.config import DataConfig
 from minispike.data.overlap import drop_overlap
@@ -17,27 +19,30 @@ from minispike.errors import DataError, problem
 
 @dataclass(frozen=True, eq=False)
 class Corpus:
-    """What a run reads: ``data`` with its three splits, ``unlabelled`` sentences, and ``notes`` on what was dropped."""
+    """What a run reads.
+
+    Attributes:
+        data: the three labelled splits.
+        unlabelled: the sentences of a text file or of the built-in corpus; else the training texts or pairs.
+        notes: on what was dropped.
+    """
 
     data: Dataset
-    unlabelled: tuple[str, ...]
+    unlabelled: Examples
     notes: tuple[str, ...]
 
     def digest(self) -> str:
-        """A fingerprint of every text and label: a resumed run must find the same."""
-        mark = hashlib.sha256()
-        for examples in (self.data.train, self.data.dev, self.data.test):
-            for text in (*examples.texts, *(examples.pairs or ())):
-                mark.update(text.encode() + b"\n")
-            mark.update(np.asarray(examples.labels, dtype=np.int64).tobytes())
-        for text in self.unlabelled:
-            mark.update(text.encode() + b"\n")
+        """A fingerprint of every text, label and label's name: a resumed run must find the same."""
+        mark = hashlib.sha256(json.dumps(self.data.label_names).encode())
+        for part in (self.data.train, self.data.dev, self.data.test, self.unlabelled):
+            labels = None if part.labels is None else part.labels.tolist()
+            mark.update(json.dumps([part.texts, part.pairs, labels]).encode())
         return mark.hexdigest()
 
 
 @dataclass(frozen=True, eq=False)
 class Split:
-    """One encoded split: ``texts`` and their labels ``[N]``."""
+    """One encoded split: ``texts`` and their labels ``[N]``, or None for unlabelled text."""
 
     texts: Encoded
     labels: Any
@@ -55,11 +60,13 @@ def read_corpus(c: DataConfig, seed: int) -> Corpus:
     """
     if c.path:
         data = load_dataset(c.path, c.dev_fraction, seed)
-        unlabelled = tuple(read_lines(c.text)) if c.text else data.train.texts
+        unlabelled = replace(data.train, labels=None)
     else:
         reviews = build_reviews(c.reviews)
         data = Dataset(reviews.train, reviews.dev, reviews.test, reviews.label_names)
-        unlabelled = tuple(read_lines(c.text)) if c.text else reviews.unlabelled
+        unlabelled = Examples(reviews.unlabelled)
+    if c.text:
+        unlabelled = Examples(tuple(read_lines(c.text)))
     return _without_overlap(data, unlabelled, c.text_limit)
 
 
@@ -70,31 +77,81 @@ def _joined(examples: Examples) -> list[str]:
     return [f"{a}\t{b}" for a, b in zip(examples.texts, examples.pairs, strict=True)]
 
 
-def _without_overlap(data: Dataset, unlabelled: tuple[str, ...], limit: int) -> Corpus:
+def _without_overlap(data: Dataset, unlabelled: Examples, limit: int) -> Corpus:
     for name, part in (("dev", data.dev), ("test", data.test)):
         if not len(part):
             hint = f"reviews.{name}=1000"
             raise DataError(problem(name, expected="at least one sentence", got="none", hint=hint))
-    held_out = _joined(data.dev) + _joined(data.test)
-    train = drop_overlap(_joined(data.train), held_out)
-    singles = [t for e in (data.dev, data.test) for t in (*e.texts, *(e.pairs or ()))]
-    transfer = drop_overlap(unlabelled, singles)
-    kept = tuple(unlabelled[i] for i in transfer.kept)[: limit or None]
+    held_out = (data.dev, data.test)
+    wholes = [whole for part in held_out for whole in _joined(part)]
+    singles = [sentence for part in held_out for sentence in part.sentences]
+    train = drop_overlap(_joined(data.train), wholes)
+    transfer = drop_overlap(_joined(unlabelled), singles if unlabelled.pairs is None else wholes)
+    kept = unlabelled.subset(transfer.kept[: limit or None])
     for name, left in (("train", len(train.kept)), ("unlabelled text", len(kept))):
         if not left:
             hint = "a file that shares no sentence with dev and test"
             raise DataError(problem(name, expected="sentences that dev and test lack", got="none", hint=hint))
+    kind = "sentence" if data.train.pairs is None else "pair"
     notes = (
-        f"{len(train.kept)} training, {len(data.dev)} dev, {len(data.test)} test sentences; {len(kept)} unlabelled",
-        f"equal to a dev or test sentence, and dropped: {train.dropped} training, {transfer.dropped} unlabelled",
+        f"{len(train.kept)} training, {len(data.dev)} dev, {len(data.test)} test {kind}s; {len(kept)} unlabelled",
+        f"equal to a dev or test {kind}, and dropped: {train.dropped} training, {transfer.dropped} unlabelled",
     )
     clean = Dataset(data.train.subset(train.kept), data.dev, data.test, data.label_names)
     return Corpus(clean, kept, notes)
 
 
 def encode(tokenizer: Tokenizer, examples: Examples, max_length: int) -> Split:
-    """The token ids of a labelled split."""
+    """The token ids of examples, pairs with their segments, and the labels if there are any."""
     return Split(tokenizer.encode(examples.texts, examples.pairs, max_length), examples.labels)
+
+
+def transfer_set(unlabelled: Encoded, train: Encoded, varied: Encoded, *, mix: bool = True) -> Encoded:
+    """What the fine-tuned teacher labels in stage 2, beside the labelled examples: unlabelled text and variants.
+
+    A single sentence is no input of a pair task. Where the unlabelled text is of sentences and the task of pairs,
+    the training pairs stand in for it.
+
+    Args:
+        unlabelled: sentences or pairs.
+        train: the training texts or pairs.
+        varied: variants of the latter, from `minispike.distill.augment`; may be empty.
+        mix: false: the variants alone.
+
+    Raises:
+        DataError: there are none, and nothing is mixed in.
+    """
+    if not mix and not len(varied):
+        expected, hint = "augmented or unlabelled text", "augment.passes=2 or stage2.transfer=true"
+        raise DataError(problem("transfer text", expected=expected, got="none", hint=hint))
+    fits = (unlabelled.segments is None) == (train.segments is None)
+    return join(unlabelled if fits else train, varied) if mix else varied
+
+
+def join(a: Encoded, b: Encoded) -> Encoded:
+    """Two encoded sets as one, ``a`` first.
+
+    If either has segments, the whole has: those of a single text are all 0, as BERT takes them. The shares of what
+    was cut off and not known are those of the whole.
+    """
+    paired = a.segments is not None or b.segments is not None
+    sizes = [len(a), len(b)]
+    pieces = [int(e.lengths.sum()) - (2 if e.segments is None else 3) * len(e) for e in (a, b)]
+    return Encoded(
+        ids=(*a.ids, *b.ids),
+        segments=(*_segments(a), *_segments(b)) if paired else None,
+        truncated=_share((a.truncated, b.truncated), sizes),
+        unknown=_share((a.unknown, b.unknown), pieces),
+    )
+
+
+def _segments(e: Encoded) -> tuple[NDArray[np.int32], ...]:
+    return tuple(np.zeros_like(ids) for ids in e.ids) if e.segments is None else e.segments
+
+
+def _share(shares: Sequence[float], counts: Sequence[int]) -> float:
+    """The share of a whole, from those of its parts."""
+    return sum(share * count for share, count in zip(shares, counts, strict=True)) / max(sum(counts), 1)
 
 
 def encoding_notes(named: Iterable[tuple[str, Encoded]]) -> tuple[str, ...]:

@@ -1,5 +1,7 @@
 """The errors that a user can mend, and the one sentence form that all of them share."""
 
+import sys
+
 
 class MinispikeError(Exception):
     """A mistake the user can mend. The command line prints it without a traceback and exits with 2."""
@@ -52,3 +54,8 @@ def problem(name: str, *, expected: str, got: str, hint: str) -> str:
     'tau: expected a number > 1, got 0.5; try tau=2.0'
     """
     return f"{name}: expected {expected}, got {got}; try {hint}"
+
+
+def warn(text: str) -> None:
+    """Tell the user on standard error, in one line, something that does not stop the work."""
+    print(text, file=sys.stderr, flush=True)

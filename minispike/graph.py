@@ -7,6 +7,7 @@ long as somebody holds its root. The walk is iterative: a spiking network unroll
 from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING
 
+from minispike.backend import Array, lock, unlock
 from minispike.errors import AutogradError, problem
 from minispike.modes import switched
 
@@ -89,7 +90,7 @@ def differentiate(
                 if key not in grads:
                     grads[key] = g
                 elif key in owned:
-                    grads[key].array += g.array
+                    _add_to(grads[key].array, g.array)
                 else:
                     grads[key] = grads[key] + g
                     if not create_graph:
@@ -114,6 +115,13 @@ def _topological_order(root: "Tensor") -> "list[Tensor]":
             if tensor.node is not None:
                 stack.extend((t, False) for t in tensor.node.inputs if t.requires_grad)
     return order
+
+
+def _add_to(total: Array, array: Array) -> None:
+    """Add in place to a sum that nobody else has seen."""
+    unlock(total)
+    total += array
+    lock(total)
 
 
 def _fit(gradient: "Tensor", source: "Tensor") -> "Tensor":

@@ -26,9 +26,8 @@ from minispike.metrics import ModelResult
 from minispike.models.spikebert import SpikeBERT
 from minispike.models.spikebert_config import SpikeBERTConfig
 from minispike.record import Recorder
-from minispike.runfolder import MODEL, TOKENIZER, read_config
+from minispike.runfolder import MODEL, TOKENIZER, read_config, teacher_shape
 from minispike.settings import from_mapping
-from minispike.teaching import teacher_shape
 from minispike.tensor import no_grad
 
 __all__ = ["ClassCount", "Evaluation", "LoadedRun", "Prediction", "load", "load_student", "save_student"]

@@ -5,7 +5,6 @@
 Nothing is written before everything that is given has been read and found fit.
 """
 
-import sys
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
@@ -17,34 +16,42 @@ import numpy as np
 
 from minispike import backend, summary
 from minispike.config import RunConfig
-from minispike.corpus import encoding_notes
+from minispike.corpus import encoding_notes, transfer_set
 from minispike.data.baselines import BagOfWords, majority_class
+from minispike.data.text import Examples
 from minispike.data.tokenizer import Encoded
 from minispike.distill.augment import augment
 from minispike.distill.losses import LossWeights, layer_map
 from minispike.distill.stages import Distillation, Source, student_logits
+from minispike.distill.teacher import Teacher, TeacherSource, TeacherView
+from minispike.errors import warn
 from minispike.loaded import load_student, save_student
-from minispike.metrics import ModelResult
+from minispike.metrics import ModelResult, accuracy
 from minispike.models.spikebert import SpikeBERT
 from minispike.preparation import STUDENT_SEED, Prepared, prepare, read_inputs
 from minispike.runfolder import MODEL, Facts, RunFolder, check_free, read_config, read_state
 from minispike.train.loop import TrainConfig, train
 from minispike.train.predict import predict_logits
-from minispike.train.progress import Progress
-from teachers.onnx_teacher import OnnxTeacher
-from teachers.view import OnnxView
 
 STAGE1_SEED, STAGE2_SEED, DIRECT_SEED, AUGMENT_SEED = 4, 5, 6, 7
 STAGE1, STAGE2, DIRECT = "stage 1", "stage 2", "direct training"
 EVALUATION, ENERGY, REPORT = "evaluation", "energy", "report"
 
 
-def distill(config: RunConfig, out: Path, *, resume: bool = False, begin: Callable[[], None] | None = None) -> Facts:
+def distill(
+    config: RunConfig,
+    out: Path,
+    teachers: TeacherSource,
+    *,
+    resume: bool = False,
+    begin: Callable[[], None] | None = None,
+) -> Facts:
     """Run every phase that is not yet on record in the folder ``out``.
 
     Args:
         config: of the run; with ``resume``, that of the folder counts.
         out: the run folder. It is made once all inputs have been read and found fit.
+        teachers: finds or makes them.
         resume: go on with an interrupted run.
         begin: called at that moment, before anything is written.
 
@@ -62,19 +69,19 @@ def distill(config: RunConfig, out: Path, *, resume: bool = False, begin: Callab
     else:
         check_free(out)
     with backend.use(config.backend):
-        inputs = read_inputs(config, out, done)
+        inputs = read_inputs(config, out, teachers, done)
         if begin is not None:
             begin()
         run = RunFolder(out, config, resume=resume)
         try:
-            p = prepare(run, inputs)
-            run.phase(STAGE1, lambda: _stage1(p))
-            run.phase(STAGE2, lambda: _stage2(p))
+            p = prepare(run, inputs, teachers)
+            run.phase(STAGE1, lambda: _with_views(_stage1, p))
+            run.phase(STAGE2, lambda: _with_views(_stage2, p))
             if config.direct:
                 run.phase(DIRECT, lambda: _direct(p))
             run.phase(EVALUATION, lambda: _evaluate(p))
-            run.phase(ENERGY, lambda: summary.measure(run, p.corpus.data.test))
-            run.phase(REPORT, lambda: summary.report(run, p.corpus.data.test))
+            run.phase(ENERGY, lambda: summary.measure(run, p.inputs.corpus.data.test))
+            run.phase(REPORT, lambda: summary.report(run, p.inputs.corpus.data.test))
             return dict(run.state["done"])
         finally:
             run.close()
@@ -94,83 +101,81 @@ def new_student(p: Prepared) -> SpikeBERT:
     return model
 
 
-def _view(p: Prepared, teacher: OnnxTeacher, texts: Encoded, layers: tuple[int, ...], name: str) -> OnnxView:
-    memory = p.run.config.teacher.cache_mb * 2**20
-    bars: list[Progress] = []  # none where the hidden states do not fit in memory: nothing is asked ahead then
-    with ExitStack() as stack:
+def _with_views(stage: Callable[[Prepared, ExitStack], Facts], p: Prepared) -> Facts:
+    """Carry out a stage, and close its views on the teachers, whatever comes."""
+    with ExitStack() as views:
+        return stage(p, views)
 
-        def show(done: int, total: int) -> None:
-            if not bars:
-                bars.append(stack.enter_context(Progress(f"ask teacher: {name}", total)))
-            bars[0].update(done - bars[0].done)
 
-        view = OnnxView(teacher, texts, layers, memory, p.tokenizer.pad_id, show)
-    if not view.remembers:
-        size = f"{view.needed / 2**20:.0f} MiB of hidden states, more than teacher.cache_mb={memory >> 20}"
-        print(f"ask teacher: {name}: {size}; each batch is computed when it is needed", file=sys.stderr, flush=True)
+def _view(
+    p: Prepared, views: ExitStack, teacher: Teacher, texts: Encoded, layers: tuple[int, ...], name: str
+) -> TeacherView:
+    """What a teacher says about texts, until ``views`` are closed."""
+    view = p.teachers.view(p.run, teacher, texts, layers, name)
+    views.callback(view.close)
     return view
 
 
-def _stage1(p: Prepared) -> Facts:
+def _stage1(p: Prepared, views: ExitStack) -> Facts:
     c = p.run.config.stage1
     student = new_student(p)
-    layers = layer_map(p.student.depth, p.layers, c.layers)
-    view = _view(p, p.pretrained, p.unlabelled, layers, "unlabelled text")
+    layers = layer_map(p.student.depth, p.layers, c.alignment)
+    view = _view(p, views, p.pretrained, p.inputs.unlabelled, layers, "unlabelled text")
     task = Distillation(
         STAGE1,
         student,
-        [Source(p.unlabelled, None, c.batch_size, view)],
-        LossWeights(features=1.0, reference=c.reference, embedding=c.embedding, logits=0.0, cross_entropy=0.0),
+        [Source(p.inputs.unlabelled, None, c.batch_size, view)],
+        LossWeights(features=1.0, embedding=c.embedding, logits=0.0, cross_entropy=0.0),
         (p.run.config.seed, STAGE1_SEED),
-        pad_id=p.tokenizer.pad_id,
+        pad_id=p.inputs.tokenizer.pad_id,
         parts=c.accumulate,
-        embedding_target=p.start.words if c.embedding else None,
+        alignment=c.alignment,
+        embedding_target=p.pretrained.word_embeddings if c.embedding else None,
     )
     facts = train(task, c, p.run.keeper)
     save_student(p.run.path / "stage1.safetensors", student)
     return {"seconds": facts["seconds"], "layers": list(layers)}
 
 
-def _stage2(p: Prepared) -> Facts:
+def _stage2(p: Prepared, views: ExitStack) -> Facts:
     c = p.run.config.stage2
     student, _ = load_student(p.run.path / "stage1.safetensors")
-    layers = layer_map(p.student.depth, p.layers, c.layers)
+    layers = layer_map(p.student.depth, p.layers, c.alignment) if c.weights.features else ()
     labelled = max(1, round(c.labelled * c.batch_size))
-    view = _view(p, p.finetuned, p.train.texts, layers, "labelled sentences")
-    sources = [Source(p.train.texts, p.train.labels, labelled, view)]
-    varied = _augmented(p) if labelled < c.batch_size else []
+
+    def view(texts: Encoded, name: str) -> TeacherView | None:
+        asked = c.weights.features or c.weights.logits
+        return _view(p, views, p.finetuned, texts, layers, name) if asked else None
+
+    sources = [Source(p.inputs.train.texts, p.inputs.train.labels, labelled, view(p.inputs.train.texts, "labelled"))]
+    varied = _augmented(p) if labelled < c.batch_size else Examples(())
     if labelled < c.batch_size:
-        texts = _joined(p.unlabelled, p.tokenizer.encode(varied, max_length=p.run.config.data.max_length))
-        view = _view(p, p.finetuned, texts, layers, "transfer text")
-        sources.append(Source(texts, None, c.batch_size - labelled, view))
+        length = p.run.config.data.max_length
+        variants = p.inputs.tokenizer.encode(varied.texts, varied.pairs, length, mask_marks=True)
+        texts = transfer_set(p.inputs.unlabelled, p.inputs.train.texts, variants, mix=c.transfer)
+        sources.append(Source(texts, None, c.batch_size - labelled, view(texts, "transfer text")))
     task = Distillation(
         STAGE2,
         student,
         sources,
         c.weights,
         (p.run.config.seed, STAGE2_SEED),
-        pad_id=p.tokenizer.pad_id,
+        pad_id=p.inputs.tokenizer.pad_id,
         parts=c.accumulate,
-        embedding_target=p.start.words if c.weights.embedding else None,
-        dev=p.dev.both(),
+        alignment=c.alignment,
+        embedding_target=p.finetuned.word_embeddings if c.weights.embedding else None,
+        dev=p.inputs.dev.both(),
     )
     facts = train(task, c, p.run.keeper)
-    save_student(p.run.path / MODEL, student, p.corpus.data.label_names)
+    save_student(p.run.path / MODEL, student, p.inputs.corpus.data.label_names)
     found = {"dev": facts["score"], "best_step": facts["step"], "augmented": len(varied)}
     return {"seconds": facts["seconds"]} | found
 
 
-def _augmented(p: Prepared) -> list[str]:
-    """Variants of the training sentences, for the teacher to label."""
-    c, data = p.run.config, p.corpus.data
-    rng = np.random.default_rng([c.seed, AUGMENT_SEED])
-    held_out = [text for e in (data.dev, data.test) for text in (*e.texts, *(e.pairs or ()))]
-    return augment(data.train.texts, c.augment, rng, held_out)
-
-
-def _joined(a: Encoded, b: Encoded) -> Encoded:
-    """Two sets of texts as one."""
-    return replace(a, ids=(*a.ids, *b.ids), segments=None) if len(b) else a
+def _augmented(p: Prepared) -> Examples:
+    """Variants of the training examples, for the teacher to label."""
+    c, data = p.run.config, p.inputs.corpus.data
+    return augment(data.train, c.augment, np.random.default_rng([c.seed, AUGMENT_SEED]), (data.dev, data.test))
 
 
 def _direct(p: Prepared) -> Facts:
@@ -184,42 +189,55 @@ def _direct(p: Prepared) -> Facts:
     task = Distillation(
         DIRECT,
         student,
-        [Source(p.train.texts, p.train.labels, c2.batch_size, None)],
+        [Source(p.inputs.train.texts, p.inputs.train.labels, c2.batch_size, None)],
         LossWeights(features=0.0, embedding=0.0, logits=0.0, cross_entropy=1.0),
         (p.run.config.seed, DIRECT_SEED),
-        pad_id=p.tokenizer.pad_id,
+        pad_id=p.inputs.tokenizer.pad_id,
         parts=c.accumulate,
-        dev=p.dev.both(),
+        dev=p.inputs.dev.both(),
     )
     facts = train(task, c, p.run.keeper)
-    save_student(p.run.path / "direct.safetensors", student, p.corpus.data.label_names)
+    save_student(p.run.path / "direct.safetensors", student, p.inputs.corpus.data.label_names)
     return {"seconds": facts["seconds"], "dev": facts["score"], "best_step": facts["step"]}
 
 
 def _evaluate(p: Prepared) -> Facts:
     """Everybody's answers on the test set."""
     began = time.monotonic()
-    data, labels = p.corpus.data, p.test.labels
+    data, labels = p.inputs.corpus.data, p.inputs.test.labels
     words = BagOfWords.fit(data.train, data.dev, len(data.label_names))
 
     def ask(ids: Any, mask: Any, segments: Any) -> Any:
         return _Answer(p.finetuned(ids, mask, segments, layers=(), logits=True).logits)
 
-    pad = p.tokenizer.pad_id
+    pad = p.inputs.tokenizer.pad_id
     answers = {
-        "majority class": np.full(len(labels), majority_class(p.train.labels)),
+        "majority class": np.full(len(labels), majority_class(p.inputs.train.labels)),
         "bag of words": words.predict(data.test.texts, data.test.pairs),
-        "teacher": predict_logits(ask, p.test.texts, pad_id=pad).argmax(axis=1),
-        "student": student_logits(load_student(p.run.path / MODEL)[0], p.test.texts, pad).argmax(axis=1),
+        "teacher": predict_logits(ask, p.inputs.test.texts, pad_id=pad).argmax(axis=1),
+        "student": student_logits(load_student(p.run.path / MODEL)[0], p.inputs.test.texts, pad).argmax(axis=1),
     }
     if p.run.config.direct:
         direct, _ = load_student(p.run.path / "direct.safetensors")
-        answers["direct"] = student_logits(direct, p.test.texts, pad).argmax(axis=1)
+        answers["direct"] = student_logits(direct, p.inputs.test.texts, pad).argmax(axis=1)
     classes = len(data.label_names)
     table = {name: _figures(ModelResult.measure(name, labels, found, classes)) for name, found in answers.items()}
-    named = [(name, getattr(p, name).texts) for name in ("train", "dev", "test")]
-    named.append(("unlabelled", p.unlabelled))
-    return {"table": table, "notes": list(encoding_notes(named)), "seconds": time.monotonic() - began}
+    named = [(name, getattr(p.inputs, name).texts) for name in ("train", "dev", "test")]
+    named.append(("unlabelled", p.inputs.unlabelled))
+    notes = [*_doubts(p, predict_logits(ask, p.inputs.dev.texts, pad_id=pad)), *encoding_notes(named)]
+    return {"table": table, "notes": notes, "seconds": time.monotonic() - began}
+
+
+def _doubts(p: Prepared, teacher: Any) -> list[str]:
+    """A warning if the teacher's logits ``[N, C]`` on dev are worth no more than the most frequent label."""
+    dev = p.inputs.dev.labels
+    own = accuracy(dev, teacher.argmax(axis=1))
+    least = accuracy(dev, np.full(len(dev), majority_class(p.inputs.train.labels)))
+    if own > least:
+        return []
+    note = f"the teacher knows no more than the majority class: {own:.1%} and {least:.1%} of dev are right"
+    warn(f"{EVALUATION}: {note}")
+    return [note]
 
 
 @dataclass(frozen=True)

@@ -12,12 +12,10 @@ from minispike.corpus import Corpus, Split, encode, read_corpus
 from minispike.data.tokenizer import Encoded, Tokenizer
 from minispike.distill.losses import layer_map
 from minispike.distill.start import StartingTables, starting_tables
+from minispike.distill.teacher import FoundTeacher, Teacher, TeacherSource
 from minispike.errors import BackendError, ConfigError, RunFolderError, problem
-from minispike.models.bert import Bert
 from minispike.models.spikebert_config import SpikeBERTConfig
 from minispike.runfolder import TOKENIZER, RunFolder
-from minispike.teaching import READ, find_tokenizer, given_teacher, prepare_teachers, scratch_shape
-from teachers.onnx_teacher import OnnxTeacher
 
 EXTRAS = ("safetensors", "tokenizers", "onnx", "onnxruntime", "matplotlib")
 """What a run imports sooner or later: better missed in the first second than in the last."""
@@ -34,7 +32,7 @@ class Inputs:
         tokenizer: of teacher and student.
         train, dev, test: the labelled splits, encoded.
         unlabelled: the unlabelled sentences, encoded.
-        given: the teacher, where one is given and the run has no copy yet.
+        found: the teacher, of which a run that goes on may have a copy; None then.
     """
 
     corpus: Corpus
@@ -43,7 +41,7 @@ class Inputs:
     dev: Split
     test: Split
     unlabelled: Encoded
-    given: Bert | OnnxTeacher | None
+    found: FoundTeacher | None
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,14 +49,10 @@ class Prepared:
     """Everything the student's phases share."""
 
     run: RunFolder
-    corpus: Corpus
-    tokenizer: Tokenizer
-    train: Split
-    dev: Split
-    test: Split
-    unlabelled: Encoded
-    pretrained: OnnxTeacher
-    finetuned: OnnxTeacher
+    inputs: Inputs
+    teachers: TeacherSource
+    pretrained: Teacher
+    finetuned: Teacher
     student: SpikeBERTConfig
     start: StartingTables
 
@@ -68,12 +62,13 @@ class Prepared:
         return self.pretrained.num_layers
 
 
-def read_inputs(c: RunConfig, out: Path, done: Collection[str] = ()) -> Inputs:
+def read_inputs(c: RunConfig, out: Path, teachers: TeacherSource, done: Collection[str] = ()) -> Inputs:
     """Read and check what a run needs, and write nothing.
 
     Args:
         c: the configuration.
         out: the run folder; an interrupted run has its tokenizer there.
+        teachers: finds the teacher.
         done: the phases that are on record.
 
     Raises:
@@ -81,18 +76,17 @@ def read_inputs(c: RunConfig, out: Path, done: Collection[str] = ()) -> Inputs:
     """
     _check_extras()
     corpus = read_corpus(c.data, c.seed)
-    tokenizer = find_tokenizer(c.teacher, corpus, out / TOKENIZER)
+    tokenizer = teachers.find_tokenizer(c, corpus, out / TOKENIZER)
     data, length = corpus.data, c.data.max_length
     train, dev, test = (encode(tokenizer, split, length) for split in (data.train, data.dev, data.test))
-    unlabelled = tokenizer.encode(corpus.unlabelled, max_length=length)
-    copied = READ in done
-    given = None if copied else given_teacher(c.teacher, tokenizer, data.label_names)
-    if not copied:
-        _check_fit(c, tokenizer, given)
-    return Inputs(corpus, tokenizer, train, dev, test, unlabelled, given)
+    unlabelled = encode(tokenizer, corpus.unlabelled, length).texts
+    found = teachers.read(c, tokenizer, data.label_names, done)
+    if found is not None:
+        _check_fit(c, found)
+    return Inputs(corpus, tokenizer, train, dev, test, unlabelled, found)
 
 
-def prepare(run: RunFolder, inputs: Inputs) -> Prepared:
+def prepare(run: RunFolder, inputs: Inputs, teachers: TeacherSource) -> Prepared:
     """Make the teachers, or find them on record, and whatever else the student's phases share.
 
     Raises:
@@ -103,21 +97,26 @@ def prepare(run: RunFolder, inputs: Inputs) -> Prepared:
     if not (run.path / TOKENIZER).is_file():
         tokenizer.save(run.path / TOKENIZER)
     num_labels = len(corpus.data.label_names)
-    pretrained, finetuned = prepare_teachers(
-        run, inputs.given, tokenizer, inputs.unlabelled, inputs.train, inputs.dev, num_labels
+    pretrained, finetuned = teachers.prepare(
+        run, inputs.found, tokenizer, inputs.unlabelled, inputs.train, inputs.dev, num_labels
     )
     student = replace(
         c.student,
         vocab_size=tokenizer.vocab_size,
         num_labels=num_labels,
         feature_dim=pretrained.hidden_size,
+        embedding_dim=_embedding_dim(c, pretrained.hidden_size),
     )
     rng = np.random.default_rng([c.seed, STUDENT_SEED, 1])
     start = starting_tables(pretrained.word_embeddings, pretrained.position_embeddings, student.dim, rng)
-    return Prepared(
-        run, corpus, tokenizer, inputs.train, inputs.dev, inputs.test, inputs.unlabelled,
-        pretrained, finetuned, student, start,
-    )  # fmt: skip
+    return Prepared(run, inputs, teachers, pretrained, finetuned, student, start)
+
+
+def _embedding_dim(c: RunConfig, width: int) -> int:
+    """The width of the learned projection for the embedding loss; 0: the tables are compared as they are."""
+    wanted = c.stage1.embedding or c.stage2.weights.embedding
+    as_they_are = c.start == "random" and c.student.dim == width  # a table that was turned needs turning back
+    return width if wanted and not as_they_are else 0
 
 
 def _check_extras() -> None:
@@ -127,25 +126,20 @@ def _check_extras() -> None:
         raise BackendError(problem("packages", expected=", ".join(EXTRAS), got=got, hint=hint))
 
 
-def _check_fit(c: RunConfig, tokenizer: Tokenizer, given: Bert | OnnxTeacher | None) -> None:
+def _check_fit(c: RunConfig, found: FoundTeacher) -> None:
     """Lengths and layers of configuration, teacher and student must agree."""
-    if isinstance(given, OnnxTeacher):
-        table = given.position_embeddings
-        layers, positions = given.num_layers, c.data.max_length if table is None else len(table)
-    else:
-        shape = given.config if given else scratch_shape(c.teacher, tokenizer.vocab_size, c.data.max_length)
-        layers, positions = shape.num_hidden_layers, shape.max_position_embeddings
+    positions = c.data.max_length if found.positions is None else found.positions
     longest = min(positions, c.student.max_length or positions)
     if c.data.max_length > longest:
         whose = "student.max_length" if longest == c.student.max_length else "the teacher's positions"
         expected, got = f"at most {longest}, {whose}", str(c.data.max_length)
         hint = f"data.max_length={longest}"
         raise ConfigError(problem("data.max_length", expected=expected, got=got, hint=hint))
-    for name, chosen in (("stage1", c.stage1.layers), ("stage2", c.stage2.layers)):
+    for name, chosen in (("stage1", c.stage1.alignment), ("stage2", c.stage2.alignment)):
         try:
-            layer_map(c.student.depth, layers, chosen)
+            layer_map(c.student.depth, found.layers, chosen)
         except ConfigError as error:
-            raise ConfigError(f"{name}.{error}") from error
+            raise ConfigError(f"{name}.alignment.{error}") from error
 
 
 def check_same_texts(run: RunFolder, digest: str, notes: Sequence[str]) -> None:

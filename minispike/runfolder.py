@@ -20,12 +20,16 @@ from minispike.checkpoint import load_tensors
 from minispike.config import RunConfig
 from minispike.errors import CheckpointError, RunFolderError, problem
 from minispike.files import atomic_write
+from minispike.models.bert import BertConfig
 from minispike.settings import read_toml, to_toml
 from minispike.train.journal import Journal
 from minispike.train.loop import Keeper
 
 CONFIG, METRICS, STATE, CHECKPOINT = "config.toml", "metrics.jsonl", "state.json", "checkpoint.safetensors"
 MODEL, TOKENIZER, ENERGY, REPORT = "model.safetensors", "tokenizer.json", "energy.json", "report.html"
+PRETRAINED, FINETUNED = "teacher/pretrained", "teacher/finetuned"
+"""Both as ``.onnx``, and, where minispike knows the network, as ``.safetensors``."""
+
 DISTILL = "distill"
 
 Facts = dict[str, Any]
@@ -158,3 +162,12 @@ def read_state(path: Path, job: str = DISTILL) -> Facts:
         got, hint = f"one of minispike {own}", f"minispike {own} --resume {path}"
         raise RunFolderError(problem(str(path), expected=f"a run of minispike {job}", got=got, hint=hint))
     return state
+
+
+def teacher_shape(run: Path) -> BertConfig | None:
+    """The shape of the teacher of a run folder, where it is known (not of a foreign ONNX file)."""
+    for name in (FINETUNED, PRETRAINED):
+        path = run / f"{name}.safetensors"
+        if path.is_file():
+            return BertConfig(**load_tensors(path)[1]["config"])
+    return None

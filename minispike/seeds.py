@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from minispike.config import RunConfig
+from minispike.distill.teacher import TeacherSource
 from minispike.errors import ConfigError, MinispikeError, RunFolderError, problem
 from minispike.files import atomic_write
 from minispike.pipeline import distill
@@ -61,12 +62,15 @@ class Plan:
             json.dump({"seeds": self.seeds, "config": to_mapping(self.config)}, file, indent=1)
 
 
-def run_seeds(plan: Plan, out: Path, *, resume: bool = False, say: Callable[[str], None] = print) -> dict[int, Facts]:
+def run_seeds(
+    plan: Plan, out: Path, teachers: TeacherSource, *, resume: bool = False, say: Callable[[str], None] = print
+) -> dict[int, Facts]:
     """Run every seed of a plan that is not yet done.
 
     Args:
         plan: what to run.
         out: the folder of the runs; the plan is kept there once the inputs have been found fit.
+        teachers: finds or makes those of each run.
         resume: go on with an interrupted plan.
         say: is told the configuration, and of each run that begins.
 
@@ -89,7 +93,7 @@ def run_seeds(plan: Plan, out: Path, *, resume: bool = False, say: Callable[[str
                 say(describe(plan.config))
             say(f"\n{folder}")
 
-        results[seed] = distill(replace(plan.config, seed=seed), folder, resume=started, begin=begin)
+        results[seed] = distill(replace(plan.config, seed=seed), folder, teachers, resume=started, begin=begin)
     return results
 
 

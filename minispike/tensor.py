@@ -13,7 +13,7 @@ Promotion rules
     * A gradient always has the type and the shape of the tensor it belongs to.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
@@ -52,6 +52,8 @@ class Tensor:
         dtype: float32 or float64; by default that of ``value`` if it is one of these, else the default type.
 
     Attributes:
+        array: the values, of the backend. A graph goes by them later, so they must not be changed in place: NumPy
+            refuses that ("read-only"), CuPy's arrays cannot. `assign` is the way.
         grad: the accumulated gradient (`Tensor` of the same shape) or None. Set it to None to start anew.
     """
 
@@ -66,12 +68,13 @@ class Tensor:
             dtype = value.dtype if is_float(value) else get_default_dtype()
         try:
             array = backend.asarray(value)
-            got = f"dtype {array.dtype}"
+            got = f"{type(value).__name__} of dtype {array.dtype}"
         except ValueError as cause:  # lists of unequal length
             array, got = None, str(cause)
         if array is None or array.dtype.kind not in "fiub":
             raise ShapeError(problem("Tensor", expected="real numbers", got=got, hint="a float32 array"))
         self.array: Array = array.astype(float_type(dtype), copy=True)
+        backend.lock(self.array)
         self.requires_grad = requires_grad
         self.grad: Tensor | None = None
         self.node: Node | None = None
@@ -79,22 +82,19 @@ class Tensor:
 
     @classmethod
     def _of(cls, array: Array) -> "Tensor":
-        """A tensor around an array that nobody else will change: no copy, no check."""
+        """A tensor around an array that nobody else will change: no copy, no check; it is locked from now on."""
         if isinstance(array, np.generic):  # what NumPy returns in place of an array without axes
             array = np.asarray(array)
+        backend.lock(array)
         self = Tensor.__new__(Tensor)
         self.array, self.requires_grad, self.grad, self.node, self.version = array, False, None, None, 0
         return self
 
     @property
     def data(self) -> Array:
-        """The array, as a read-only view where the backend has one: a change would go unseen by the graph.
-
-        Use `assign` to change a tensor in place.
-        """
+        """A view of the array, read-only where the backend has that; `assign` changes a tensor in place."""
         view = self.array[...]
-        if isinstance(view, np.ndarray):
-            view.flags.writeable = False
+        backend.lock(view)
         return view
 
     @property
@@ -120,6 +120,22 @@ class Tensor:
     def numpy(self) -> "np.ndarray[Any, Any]":
         """A copy of the values on the host."""
         return np.array(backend.to_numpy(self.array))
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> "np.ndarray[Any, Any]":
+        """What `numpy.array(tensor)` and `numpy.asarray(tensor)` give: the values on the host.
+
+        Raises:
+            AutogradError: the tensor requires a gradient, which would be lost without a word.
+        """
+        if self.requires_grad:
+            expected, got = "a tensor that requires no gradient", "one that does, and NumPy cannot carry it on"
+            hint = "tensor.numpy() for the values, or an op of minispike.ops"
+            raise AutogradError(problem("numpy.asarray(tensor)", expected=expected, got=got, hint=hint))
+        array = backend.to_numpy(self.array)
+        wanted = array.dtype if dtype is None else np.dtype(dtype)
+        if copy is False and not (array is self.array and wanted == array.dtype):
+            raise ValueError("these values cannot be had in this type and on the host without a copy")
+        return array.astype(wanted, copy=bool(copy))
 
     def item(self) -> float:
         """The value of a tensor of one element.
@@ -156,6 +172,7 @@ class Tensor:
                 problem("assign", expected=f"shape {self.shape}", got=f"shape {new.shape}", hint="reshape first")
             )
         self.array = new.astype(self.dtype, order="C", copy=True)
+        backend.lock(self.array)
         self.version += 1
 
     def detach(self) -> "Tensor":
@@ -194,7 +211,15 @@ class Tensor:
             raise TypeError("len() of a Tensor without axes")
         return self.shape[0]
 
+    def __iter__(self) -> "Iterator[Tensor]":
+        return (self[i] for i in range(len(self)))
+
+    __hash__ = object.__hash__  # by identity, although == goes by the values
+
     def __bool__(self) -> bool:
+        if self.size != 1:
+            got, hint = f"shape {self.shape}", "(tensor > 0).any() or .all()"
+            raise ShapeError(problem("bool(tensor)", expected="one element", got=got, hint=hint))
         return bool(self.item())
 
     def __float__(self) -> float:
@@ -230,8 +255,14 @@ class Tensor:
         def mean(self, axis: "int | tuple[int, ...] | None" = None, keepdims: bool = False) -> "Tensor": ...
         def max(self, axis: "int | tuple[int, ...] | None" = None, keepdims: bool = False) -> "Tensor": ...
         def min(self, axis: "int | tuple[int, ...] | None" = None, keepdims: bool = False) -> "Tensor": ...
-        def reshape(self, *shape: int) -> "Tensor": ...
-        def transpose(self, *axes: int) -> "Tensor": ...
+        def __eq__(self, other: object) -> Array: ...
+        def __ne__(self, other: object) -> Array: ...
+        def __lt__(self, other: TensorLike) -> Array: ...
+        def __le__(self, other: TensorLike) -> Array: ...
+        def __gt__(self, other: TensorLike) -> Array: ...
+        def __ge__(self, other: TensorLike) -> Array: ...
+        def reshape(self, *shape: "int | Sequence[int]") -> "Tensor": ...
+        def transpose(self, *axes: "int | Sequence[int]") -> "Tensor": ...
         def astype(self, dtype: Any) -> "Tensor": ...
         # fmt: on
 
@@ -277,7 +308,7 @@ def grad(
 def _unshared(gradient: Tensor, handed_out: set[int]) -> Tensor:
     """A gradient whose array belongs to one leaf alone, copied if backward gave it to several, or as a view.
 
-    Gradients are scaled in place, by clipping for one.
+    Whoever scales a gradient in place, which nothing forbids on CuPy, scales this one alone.
     """
     array = gradient.array
     if array.base is not None or id(array) in handed_out:

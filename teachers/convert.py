@@ -10,9 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from minispike.errors import TeacherError, problem
+from minispike.extras import extra
 from minispike.files import atomic_write
-from teachers.extras import extra
-from teachers.weights import BertConfigLike, BertFields, Weights, check_weights, fields_of
+from minispike.models.bert_weights import BertConfigLike, BertFields, Weights, check_weights, fields_of
 
 # The files that make a tokenizer: one of the first two is enough, the others come along if they are there.
 _TOKENIZER_FILES = ("tokenizer.json", "vocab.txt", "tokenizer_config.json", "special_tokens_map.json")

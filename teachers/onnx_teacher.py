@@ -1,19 +1,26 @@
-"""A BERT teacher that ONNX Runtime computes on the CPU, our own export or somebody else's."""
+"""A BERT teacher that ONNX Runtime computes, our own export or somebody else's."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
-from minispike.errors import ShapeError, TeacherError, problem
-from teachers.extras import extra
+from minispike.distill.teacher import TeacherOutput
+from minispike.errors import BackendError, ShapeError, TeacherError, problem
+from minispike.extras import extra
+from teachers.onnx_file import digest, first_line, load_model, not_onnx, serialised
 from teachers.surgery import expose_hidden_states, find_embeddings, hidden_state_names
 
-if TYPE_CHECKING:
-    import onnx
+Provider = Literal["cpu", "cuda"]
+"""What computes: ONNX Runtime's name of it is in `_PROVIDERS`, with options that keep float32 what it is."""
+
+_PROVIDERS: dict[str, tuple[str, dict[str, str]]] = {
+    "cpu": ("CPUExecutionProvider", {}),
+    "cuda": ("CUDAExecutionProvider", {"use_tf32": "0"}),
+}
 
 _INPUTS = ("input_ids", "attention_mask", "token_type_ids")
 _REQUIRED = _INPUTS[:2]
@@ -26,20 +33,6 @@ _TYPES = {
 }
 
 
-@dataclass(frozen=True, eq=False)
-class TeacherOutput:
-    """What a teacher says about a batch.
-
-    Attributes:
-        hidden_states: one float32 array ``[B, L, D]`` for each layer that was asked for, in that order. Rows
-            of padding hold numbers without a meaning.
-        logits: float32 ``[B, C]``, or None if they were not asked for or the teacher has none.
-    """
-
-    hidden_states: tuple[NDArray[np.float32], ...]
-    logits: NDArray[np.float32] | None
-
-
 class OnnxTeacher:
     """A BERT in an ONNX file, frozen.
 
@@ -50,23 +43,32 @@ class OnnxTeacher:
 
     Args:
         path: the ONNX file, with its external data beside it if it has any.
-        threads: threads for each operation; None leaves the choice to ONNX Runtime (one for each core).
+        threads: threads for each operation; None or 0 leaves the choice to ONNX Runtime (one for each core).
+        provider: what computes, ``"cpu"`` (default) or ``"cuda"``, for which ``onnxruntime-gpu`` must be installed.
+            Results are arrays on the host all the same.
         layers: hidden states that a call returns when it names none; None means all. 0 are the embeddings,
             ``num_layers`` is the last layer.
 
     Raises:
         TeacherError: no such file, not an ONNX model, one that is no such BERT, an unknown layer, or
             ``onnxruntime`` or ``onnx`` is not installed.
+        BackendError: ONNX Runtime lacks the provider, or cannot start it.
     """
 
-    def __init__(self, path: str | Path, threads: int | None = None, layers: Sequence[int] | None = None) -> None:
-        self.path = Path(path)
+    def __init__(
+        self,
+        path: str | Path,
+        threads: int | None = None,
+        provider: Provider = "cpu",
+        layers: Sequence[int] | None = None,
+    ) -> None:
+        self.path, self.provider = Path(path), provider
         model = load_model(self.path)
         exposed = expose_hidden_states(model)
         words, positions = find_embeddings(model.graph)
         # A model that is used as it is goes by its path: it may be larger than one message of 2 GiB.
         source = str(self.path) if exposed is model else serialised(self.path, exposed)
-        self._session = _session(self.path, source, threads)
+        self._session = _session(self.path, source, threads, provider)
         self._inputs = _checked_inputs(self.path, self._session)
         outputs = {output.name: output.shape for output in self._session.get_outputs()}
         self._states = hidden_state_names(outputs)
@@ -104,6 +106,20 @@ class OnnxTeacher:
     def position_embeddings(self) -> NDArray[np.float32] | None:
         """The table of position embeddings ``[P, D]``, None if none can be told for certain."""
         return self._positions
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Of the model's files, the provider and the version of ONNX Runtime, all of which decide on last digits."""
+        return f"{digest(self.path)} {self.provider} {extra('onnxruntime').__version__}"
+
+    @property
+    def group_size(self) -> int:
+        """Sentences of one length that may share a batch without any effect on a sentence's numbers.
+
+        On the CPU any number may: a row of a product of matrices does not depend on how many rows there are,
+        which the tests hold it to. CUDA's libraries choose their way of summing by the number of rows.
+        """
+        return 64 if self.provider == "cpu" else 1
 
     def __call__(
         self,
@@ -161,7 +177,7 @@ class OnnxTeacher:
                 problem(
                     str(self.path),
                     expected="a model that runs",
-                    got=f"{_first_line(error)} on a batch of {shape}",
+                    got=f"{first_line(error)} on a batch of {shape}",
                     hint="a shorter batch or another export",
                 )
             ) from error
@@ -218,47 +234,35 @@ class OnnxTeacher:
             )
 
 
-def load_model(path: Path) -> "onnx.ModelProto":
-    """The model in a file, with its external data. Raises TeacherError if it is none."""
-    library = extra("onnx")
-    if not path.is_file():
-        got = "a folder" if path.is_dir() else "no such file"
-        raise TeacherError(problem(str(path), expected="an ONNX file", got=got, hint="the path of the model"))
-    try:
-        model: onnx.ModelProto = library.load(path)
-    except Exception as error:  # of protobuf for the file itself, of others for external data
-        raise _not_onnx(path, error) from error
-    if not model.graph.node:  # protobuf takes an empty file for an empty message
-        raise _not_onnx(path, "a file without a graph")
-    return model
-
-
-def serialised(path: Path, model: "onnx.ModelProto") -> bytes:
-    """The bytes of a model that came from ``path``. Raises TeacherError from 2 GiB on."""
-    if model.ByteSize() >= 2**31:
-        raise TeacherError(
-            problem(
-                str(path),
-                expected="a model below 2 GiB, as its hidden states are not among its outputs",
-                got=f"{model.ByteSize() / 2**30:.1f} GiB",
-                hint="an export with outputs named hidden_states.0 to hidden_states.N",
-            )
-        )
-    return bytes(model.SerializeToString())
-
-
-def _session(path: Path, source: str | bytes, threads: int | None) -> Any:
+def _session(path: Path, source: str | bytes, threads: int | None, provider: Provider) -> Any:
     runtime = extra("onnxruntime")
+    name, how = _checked_provider(provider, runtime.get_available_providers())
     options = runtime.SessionOptions()
     options.log_severity_level = 3  # errors; warnings are about the file's maker, not its user
     # Threads that spin while they wait for the next batch take the cores from the student in between.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    if threads is not None:
-        options.intra_op_num_threads = threads
+    options.intra_op_num_threads = threads or 0
     try:
-        return runtime.InferenceSession(source, options, providers=["CPUExecutionProvider"])
+        session = runtime.InferenceSession(source, options, providers=[(name, how)])
     except Exception as error:  # each of ONNX Runtime's errors is a class of its own
-        raise _not_onnx(path, error) from error
+        raise not_onnx(path, error) from error
+    if name not in session.get_providers():  # it has turned to the CPU: CUDA's libraries or the device are missing
+        got, hint = f"{name} that does not start", 'nvidia-smi to see the device, or teacher.provider="cpu"'
+        raise BackendError(problem("teacher.provider", expected=f"a usable {name}", got=got, hint=hint))
+    return session
+
+
+def _checked_provider(provider: Provider, available: Sequence[str]) -> tuple[str, dict[str, str]]:
+    """ONNX Runtime's name of a provider, and its options."""
+    if provider not in _PROVIDERS:
+        expected = " or ".join(get_args(Provider))
+        raise BackendError(problem("teacher.provider", expected=expected, got=repr(provider), hint='"cpu"'))
+    name, how = _PROVIDERS[provider]
+    if name not in available:
+        expected, got = f"an ONNX Runtime with {name}", f"one with {', '.join(available)}"
+        hint = 'pip uninstall onnxruntime, then pip install onnxruntime-gpu; or teacher.provider="cpu"'
+        raise BackendError(problem("teacher.provider", expected=expected, got=got, hint=hint))
+    return name, how
 
 
 def _checked_inputs(path: Path, session: Any) -> dict[str, Any]:
@@ -278,13 +282,3 @@ def _checked_inputs(path: Path, session: Any) -> dict[str, Any]:
             got = ("no " if wrong is missing else "") + ", ".join(wrong)
             raise TeacherError(problem(str(path), expected=expected, got=got, hint=hint))
     return {name: _TYPES[entry.type] for name, entry in found.items()}
-
-
-def _not_onnx(path: Path, cause: object) -> TeacherError:
-    hint = "a fresh copy of the file, with its external data beside it if it has any"
-    return TeacherError(problem(str(path), expected="an ONNX model", got=_first_line(cause), hint=hint))
-
-
-def _first_line(cause: object) -> str:
-    text = str(cause).strip()
-    return text.splitlines()[0] if text else type(cause).__name__

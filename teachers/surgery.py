@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from minispike.errors import TeacherError, problem
-from teachers.extras import extra
+from minispike.extras import extra
 from teachers.layer_norms import COPIES, GraphView, LayerNorm, is_float, layer_norms
 
 if TYPE_CHECKING:

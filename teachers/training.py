@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from minispike import backend
-from minispike.data.batches import BatchStream
+from minispike.data.batches import BatchStream, near_equal
 from minispike.data.tokenizer import Encoded, Tokenizer
 from minispike.metrics import accuracy
 from minispike.models.bert import Bert, MaskedLanguageModel
@@ -28,19 +28,28 @@ class Pretraining:
         batch_size: sentences a step.
         share: of the tokens that are chosen, default 0.15.
         seed_key: integers that name this phase's random numbers.
+        parts: near-equal ones that a batch is computed in, to save memory; default 1.
     """
 
     name = "pretrain teacher"
 
     def __init__(
-        self, bert: Bert, text: Encoded, tokenizer: Tokenizer, batch_size: int, share: float, seed_key: tuple[int, ...]
+        self,
+        bert: Bert,
+        text: Encoded,
+        tokenizer: Tokenizer,
+        batch_size: int,
+        share: float,
+        seed_key: tuple[int, ...],
+        *,
+        parts: int = 1,
     ) -> None:
         self.model = MaskedLanguageModel(bert, np.random.default_rng([*seed_key, 2]))
         self._stream = BatchStream(text, None, batch_size, [*seed_key, 0], tokenizer.pad_id)
-        self._tokenizer, self._share, self._seed_key = tokenizer, share, seed_key
+        self._tokenizer, self._share, self._seed_key, self._parts = tokenizer, share, seed_key, parts
 
     def losses(self, step: int) -> Iterator[Mapping[str, Tensor]]:
-        """The cross entropy of one batch."""
+        """The cross entropy of one batch, in parts; each weighs as much as its share of the chosen places."""
         rng = np.random.default_rng([*self._seed_key, 1, step])
         batch = self._stream.batch(step)
         special = (self._tokenizer.cls_id, self._tokenizer.sep_id)
@@ -52,8 +61,15 @@ class Pretraining:
         random_ids = rng.integers(0, self._tokenizer.vocab_size, size=words.shape)
         ids = np.where(chosen & (dice < 0.8), self._tokenizer.mask_id, batch.input_ids)
         ids = np.where(chosen & (dice >= 0.9), random_ids, ids)
-        logits = self.model(backend.asarray(ids), backend.asarray(batch.mask), backend.asarray(chosen), rng)
-        yield {"loss": cross_entropy(logits, backend.asarray(batch.input_ids[chosen]))}
+        total = int(chosen.sum())
+        for rows in near_equal(len(batch), self._parts):
+            part, picked = batch.part(rows), chosen[rows]
+            if not picked.any():
+                continue
+            arrays = (backend.asarray(a) for a in (ids[rows], part.mask, picked))
+            logits = self.model(*arrays, _on_backend(part.segment_ids), rng)
+            loss = cross_entropy(logits, backend.asarray(part.input_ids[picked]))
+            yield {"loss": loss * (int(picked.sum()) / total)}
 
     def evaluate(self) -> Mapping[str, float]:
         """Nothing: the last weights are kept."""
@@ -69,6 +85,7 @@ class FineTuning:
         batch_size: sentences a step.
         seed_key: integers that name this phase's random numbers.
         pad_id: the padding token.
+        parts: near-equal ones that a batch is computed in, to save memory; default 1.
     """
 
     name = "fine-tune teacher"
@@ -81,18 +98,22 @@ class FineTuning:
         batch_size: int,
         seed_key: tuple[int, ...],
         pad_id: int = 0,
+        *,
+        parts: int = 1,
     ) -> None:
-        self.model = bert
+        self.model, self._parts = bert, parts
         self._stream = BatchStream(train[0], train[1], batch_size, [*seed_key, 0], pad_id)
         self._dev, self._seed_key, self._pad_id = dev, seed_key, pad_id
 
     def losses(self, step: int) -> Iterator[Mapping[str, Tensor]]:
-        """The cross entropy of one batch, with dropout."""
+        """The cross entropy of one batch, with dropout, in parts; each weighs as much as its share of the sentences."""
         rng = np.random.default_rng([*self._seed_key, 1, step])
         batch = self._stream.batch(step)
-        segments = None if batch.segment_ids is None else backend.asarray(batch.segment_ids)
-        out = self.model(backend.asarray(batch.input_ids), backend.asarray(batch.mask), segments, rng)
-        yield {"loss": cross_entropy(out.logits, backend.asarray(batch.labels))}
+        for rows in near_equal(len(batch), self._parts):
+            part = batch.part(rows)
+            ids, mask = backend.asarray(part.input_ids), backend.asarray(part.mask)
+            out = self.model(ids, mask, _on_backend(part.segment_ids), rng)
+            yield {"loss": cross_entropy(out.logits, backend.asarray(part.labels)) * (len(part) / len(batch))}
 
     def evaluate(self) -> Mapping[str, float]:
         """Accuracy on dev."""
@@ -102,3 +123,8 @@ class FineTuning:
             return self.model(ids, mask, segments).logits
 
         return {"score": accuracy(labels, predict_logits(logits, encoded, pad_id=self._pad_id).argmax(axis=1))}
+
+
+def _on_backend(segment_ids: Any | None) -> Any | None:
+    """The segments of a batch of pairs, on the device; None for single texts."""
+    return None if segment_ids is None else backend.asarray(segment_ids)

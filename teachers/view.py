@@ -1,83 +1,188 @@
-"""A teacher beside a data set: what the student asks for, remembered or computed while the student trains."""
+"""A teacher beside a data set: asked about each sentence when a student first needs it, and remembered on disk."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import Any
+from typing import NamedTuple
 
+import numpy as np
+from numpy.typing import NDArray
+
+from minispike import backend
+from minispike.backend import Array
 from minispike.data.batches import Batch
 from minispike.data.tokenizer import Encoded
-from teachers.cache import TeacherCache
-from teachers.onnx_teacher import OnnxTeacher, TeacherOutput
+from minispike.distill.teacher import Teacher
+from minispike.errors import TeacherError, problem, warn
+from teachers.cache import CacheFolder, Entry, fingerprint
 
 
-class OnnxView:
-    """The hidden states and logits of one data set, for `minispike.distill.stages`.
+class Answer(NamedTuple):
+    """About one sentence: ``states`` ``[L, layers, D]`` float16 and ``logits`` ``[C]`` float32."""
 
-    If the hidden states fit in the memory allowed, all are computed ahead; if not, each batch is computed when it
-    is needed, and the next one in the background (ONNX Runtime leaves Python's lock to the student). A batch's
-    numbers do not depend on which of its neighbours were asked for, so a resumed run sees the same ones.
+    states: NDArray[np.float16]
+    logits: NDArray[np.float32]
+
+
+class CachedView:
+    """The hidden states and logits of one data set, a `minispike.distill.teacher.TeacherView`.
+
+    A sentence's numbers are the same whenever it is asked for, beside whatever others, cached or not: it is computed
+    among sentences of its own length alone, so without padding, and its hidden states are rounded to float16 always.
+    So a run does not depend on what the cache knows. Unknown sentences of the next batch are computed in the
+    background (ONNX Runtime leaves Python's lock to the student).
+
+    Where the hidden states do not fit into the cache, they are computed for each batch, and logits alone are kept.
 
     Args:
-        teacher: runs through ONNX Runtime.
+        teacher: to be asked.
         encoded: the data set.
-        layers: of the teacher, one a block of the student.
-        memory: bytes that remembered hidden states may take.
-        pad_id: the padding token.
-        progress: told of the texts done and of all, while computing ahead.
-
-    Attributes:
-        needed: bytes that the hidden states of the whole data set take in float16.
+        layers: of the teacher, one a block of the student; none: logits alone are computed.
+        cache: keeps the answers.
+        key: beside teacher, layers, ids and segments, whatever else the cache's entry shall depend on.
+        name: of the data set, for messages.
     """
 
     def __init__(
         self,
-        teacher: OnnxTeacher,
+        teacher: Teacher,
         encoded: Encoded,
         layers: Sequence[int],
-        memory: int,
-        pad_id: int = 0,
-        progress: Any = None,
+        cache: CacheFolder,
+        key: Iterable[bytes] = (),
+        name: str = "texts",
     ) -> None:
-        self._teacher, self._layers = teacher, tuple(layers)
-        self.needed = TeacherCache.nbytes_needed(encoded, len(self._layers), teacher.hidden_size)
-        self._cache: TeacherCache | None = None
-        if self.needed <= memory:
-            self._cache = TeacherCache.build(teacher, encoded, self._layers, pad_id, progress=progress)
-        self._worker = ThreadPoolExecutor(1)
-        self._now: tuple[bytes, Future[TeacherOutput]] | None = None
-        self._next: tuple[bytes, Future[TeacherOutput]] | None = None
+        self._teacher, self._encoded, self._layers = teacher, encoded, tuple(layers)
+        self._lengths, self._cache, self._key = encoded.lengths, cache, tuple(key)
+        self._worker = ThreadPoolExecutor(1)  # starts its thread when it is first used
+        self._coming: Future[dict[int, Answer]] | None = None
+        self._held: Mapping[int, Answer] = {}  # the answers about the batch asked for last
+        self._kept_layers = self._layers
+        self._entry = self._open_entry()
+        if self._entry is None and self._layers:
+            size = f"{self.nbytes / 2**20:.0f} MiB of hidden states, more room than the cache has"
+            warn(f"ask teacher: {name}: {size}; each batch is computed when it is needed; try teacher.cache_mb")
+            self._kept_layers = ()
+            self._entry = self._open_entry()
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes that the hidden states of the whole data set take."""
+        return int(self._lengths.sum()) * len(self._layers) * self._teacher.hidden_size * 2
 
     @property
     def remembers(self) -> bool:
-        """Whether the hidden states were computed ahead; ``needed`` bytes would have to fit."""
-        return self._cache is not None
+        """Whether hidden states are kept: ``nbytes`` of them have found room."""
+        return self._entry is not None and self._kept_layers == self._layers
+
+    def hidden(self, batch: Batch) -> Sequence[Array]:
+        """The hidden states of the mapped layers, float32, one ``[B, L, D]`` each, zero at padding."""
+        answers = self._answers(batch)
+        states = np.concatenate([answer.states for answer in answers])  # [tokens of the batch, layers, D]
+        found = np.zeros((len(self._layers), *batch.mask.shape, self._teacher.hidden_size), dtype=np.float32)
+        found[:, batch.mask] = states.swapaxes(0, 1)
+        return [backend.asarray(layer) for layer in found]
+
+    def logits(self, batch: Batch) -> Array:
+        """The logits ``[B, C]``, float32.
+
+        Raises:
+            TeacherError: the teacher has none.
+        """
+        if not self._teacher.num_labels:
+            hint = "a teacher fine-tuned on the task"
+            raise TeacherError(problem("logits", expected="a teacher with them", got="none", hint=hint))
+        return backend.asarray(np.stack([answer.logits for answer in self._answers(batch)]))
 
     def prefetch(self, batch: Batch) -> None:
-        """Begin to compute the batch that will be asked for after the present one."""
-        if self._cache is None:
-            self._next = (batch.index.tobytes(), self._worker.submit(self._compute, batch))
+        """Begin to compute what is not known of the batch that will be asked for after the present one."""
+        _, missing = self._look_up(batch)
+        self._coming = self._worker.submit(self._ask, missing) if missing else None
 
-    def hidden(self, batch: Batch) -> Sequence[Any]:
-        """The hidden states of the mapped layers, one ``[B, L, D_t]`` each."""
-        if self._cache is not None:
-            return self._cache.hidden_for(batch.index, batch.input_ids.shape[1])
-        return self._output(batch).hidden_states
+    def close(self) -> None:
+        """Wait for the background, and let go of the cache."""
+        self._worker.shutdown(cancel_futures=True)
+        if self._entry is not None:
+            self._cache.close(self._entry)
+            self._entry = None
 
-    def logits(self, batch: Batch) -> Any:
-        """The logits ``[B, C]``."""
-        if self._cache is not None:
-            return self._cache.logits_for(batch.index)
-        return self._output(batch).logits
+    # ---- Answers: those at hand, those of the cache, and those to be computed
 
-    def _compute(self, batch: Batch) -> TeacherOutput:
-        return self._teacher(batch.input_ids, batch.mask, batch.segment_ids, layers=self._layers)
+    def _answers(self, batch: Batch) -> list[Answer]:
+        """The answers for each sentence of a batch."""
+        found, missing = self._look_up(batch)
+        if missing:
+            coming, self._coming = self._coming, None
+            fresh = {} if coming is None else coming.result()
+            fresh |= self._ask([i for i in missing if i not in fresh])
+            self._store(fresh)
+            found |= fresh
+        self._held = found  # for the other question about this batch
+        return [found[i] for i in batch.index.tolist()]
 
-    def _output(self, batch: Batch) -> TeacherOutput:
-        """The teacher's output, kept until another batch is asked for, since both questions need it."""
-        key = batch.index.tobytes()
-        if self._now is None or self._now[0] != key:
-            if self._next is None or self._next[0] != key:
-                self.prefetch(batch)
-            self._now, self._next = self._next, None
-        assert self._now is not None
-        return self._now[1].result()
+    def _look_up(self, batch: Batch) -> tuple[dict[int, Answer], list[int]]:
+        """What is known about a batch, and the sentences about which nothing is."""
+        looked_up = {i: self._find(i) for i in batch.index.tolist()}
+        found = {i: answer for i, answer in looked_up.items() if answer is not None}
+        return found, [i for i in looked_up if i not in found]
+
+    def _find(self, index: int) -> Answer | None:
+        if index in self._held:
+            return self._held[index]
+        if not self.remembers or self._entry is None:
+            return None
+        payload = self._entry.get(index)
+        return None if payload is None else self._read(index, payload)
+
+    def _store(self, answers: Mapping[int, Answer]) -> None:
+        """Keep new answers on disk; never called in the background, so one thread writes."""
+        if self._entry is not None:
+            for index, answer in answers.items():
+                states = answer.states.tobytes() if self._kept_layers else b""
+                self._entry.put(index, answer.logits.tobytes() + states)
+
+    def _ask(self, indices: Sequence[int]) -> dict[int, Answer]:
+        """Compute answers, among sentences of one length at a time."""
+        answers: dict[int, Answer] = {}
+        lengths = self._lengths[list(indices)]
+        for length in np.unique(lengths):
+            alike = [i for i, own in zip(indices, lengths, strict=True) if own == length]
+            for start in range(0, len(alike), self._teacher.group_size):
+                answers |= self._ask_group(alike[start : start + self._teacher.group_size])
+        return answers
+
+    def _ask_group(self, group: Sequence[int]) -> dict[int, Answer]:
+        ids = np.stack([self._encoded.ids[i] for i in group])  # [B, L]
+        pairs = self._encoded.segments
+        segments = None if pairs is None else np.stack([pairs[i] for i in group])
+        output = self._teacher(ids, np.ones(ids.shape, dtype=bool), segments, layers=self._layers)
+        states = np.empty((*ids.shape, len(self._layers), self._teacher.hidden_size), dtype=np.float16)
+        with np.errstate(over="ignore"):  # told below, with a way out
+            for k, state in enumerate(output.hidden_states):
+                states[:, :, k] = state
+                _check_finite(f"hidden_states.{self._layers[k]}", states[:, :, k])
+        logits = np.empty((len(group), 0), dtype=np.float32) if output.logits is None else output.logits
+        _check_finite("logits", logits)
+        return {i: Answer(*answer) for i, *answer in zip(group, states, logits, strict=True)}
+
+    # ---- The cache's entry
+
+    def _open_entry(self) -> Entry | None:
+        width = len(self._kept_layers) * self._teacher.hidden_size * 2  # bytes of a token
+        sizes = 4 * self._teacher.num_labels + width * self._lengths
+        layers = repr(self._kept_layers).encode()
+        texts = (part.astype("<i4").tobytes() for part in (*self._encoded.ids, *(self._encoded.segments or ())))
+        paired = str(self._encoded.segments is not None).encode()
+        parts = (self._teacher.fingerprint.encode(), layers, paired, *self._key, *texts)
+        return self._cache.open(fingerprint(parts), sizes.tolist())
+
+    def _read(self, index: int, payload: bytes) -> Answer:
+        labels = self._teacher.num_labels
+        states = np.frombuffer(payload, dtype=np.float16, offset=4 * labels)
+        shape = (len(self._encoded.ids[index]), len(self._layers), self._teacher.hidden_size)
+        return Answer(states.reshape(shape), np.frombuffer(payload, dtype=np.float32, count=labels))
+
+
+def _check_finite(name: str, values: "np.ndarray[tuple[int, ...], np.dtype[np.floating]]") -> None:
+    if not np.isfinite(values).all():
+        expected, hint = f"numbers that {values.dtype} holds", "another teacher"
+        raise TeacherError(problem(name, expected=expected, got="infinity or not a number", hint=hint))

@@ -1,12 +1,21 @@
 """Fixtures that several test files use."""
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from tiny import finished
 
-__all__ = ["finished", "shared"]
+__all__ = ["finished", "own_cache", "shared"]
+
+
+@pytest.fixture(scope="session", autouse=True)
+def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """The teachers' answers of all tests, those of second processes too, go to a folder of their own."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MINISPIKE_CACHE", str(tmp_path_factory.mktemp("cache")))
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -136,6 +136,26 @@ def test_an_unknown_name_in_the_environment(monkeypatch: pytest.MonkeyPatch) -> 
         Tensor([1.0])
 
 
+@pytest.mark.parametrize(("name", "near"), [("cuda", "cupy"), ("CuPy", "cupy"), ("nunpy", "numpy"), ("xyz", "numpy")])
+def test_an_unknown_name_has_a_nearest_one_and_a_place(monkeypatch: pytest.MonkeyPatch, name: str, near: str) -> None:
+    with pytest.raises(BackendError, match=f"^backend: expected numpy or cupy, .* try --backend {near}$"):
+        backend.use(name)
+    monkeypatch.setenv("MINISPIKE_BACKEND", name)
+    with pytest.raises(BackendError, match=f"^MINISPIKE_BACKEND: expected .* try MINISPIKE_BACKEND={near}$") as caught:
+        Tensor([1.0])
+    assert_sentence(caught.value)
+
+
+def test_a_lock_is_numpys_alone() -> None:
+    array, elsewhere = np.ones(2), Elsewhere([1.0])
+    for a in (array, elsewhere):
+        backend.lock(a)
+    assert not array.flags.writeable and elsewhere.values.flags.writeable
+    for a in (array, elsewhere):
+        backend.unlock(a)
+    assert array.flags.writeable
+
+
 def test_cupy_is_not_installed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "cupy", None)
     with pytest.raises(BackendError, match="backend 'cupy': expected the package CuPy") as caught:

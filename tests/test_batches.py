@@ -8,7 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from minispike.data.batches import Batch, BatchStream, collate, epoch_order, in_order
+from minispike.data import batches
+from minispike.data.batches import Batch, BatchStream, collate, epoch_order, in_order, near_equal
 from minispike.data.tokenizer import Encoded
 from minispike.errors import ConfigError, DataError, ShapeError
 
@@ -25,9 +26,9 @@ def uneven(count: int) -> Encoded:
     return texts(np.random.default_rng(0).lognormal(3.0, 0.5, count).astype(int).clip(3, 128).tolist())
 
 
-def padding(batches: list[Batch]) -> float:
+def padding(given: list[Batch]) -> float:
     """The share of cells that hold no token."""
-    return 1.0 - sum(int(b.mask.sum()) for b in batches) / sum(b.mask.size for b in batches)
+    return 1.0 - sum(int(b.mask.sum()) for b in given) / sum(b.mask.size for b in given)
 
 
 def assert_same(a: Batch, b: Batch) -> None:
@@ -53,12 +54,26 @@ def test_collate_without_labels_or_pairs() -> None:
 
 @given(count=st.integers(0, 300), batch_size=st.integers(1, 40), seed=st.integers(0, 5))
 @settings(max_examples=50)
-def test_an_epoch_holds_every_text_once(count: int, batch_size: int, seed: int) -> None:
+def test_an_epoch_is_of_full_batches_and_no_text_twice(count: int, batch_size: int, seed: int) -> None:
     lengths = np.random.default_rng(seed).integers(2, 60, count)
     order = epoch_order(lengths, batch_size, np.random.default_rng(seed))
-    assert sorted(np.concatenate([np.empty(0, dtype=np.int64), *order]).tolist()) == list(range(count))
-    sizes = sorted(map(len, order), reverse=True)
-    assert sizes == [batch_size] * (count // batch_size) + [count % batch_size] * (count % batch_size > 0)
+    chosen = np.concatenate([np.empty(0, dtype=np.int64), *order]).tolist()
+    assert len(set(chosen)) == len(chosen) and set(chosen) <= set(range(count))
+    if count < batch_size:
+        assert list(map(len, order)) == [count] * (count > 0)
+    else:
+        assert list(map(len, order)) == [batch_size] * (count // batch_size)
+
+
+def test_what_an_epoch_leaves_out_is_left_to_chance() -> None:
+    """Not the longest texts, and not the same ones in the next epoch."""
+    lengths = np.arange(2, 41)  # 39 texts, 9 of which do not fill another batch
+    left_out = np.zeros(39)
+    for seed in range(400):
+        order = epoch_order(lengths, 15, np.random.default_rng(seed))
+        left_out += 1 - np.bincount(np.concatenate(order), minlength=39)
+    assert left_out.sum() == 400 * 9
+    assert left_out.min() > 50 and left_out.max() < 140  # 92 each, if chance is fair
 
 
 def test_length_buckets_keep_padding_low() -> None:
@@ -66,6 +81,7 @@ def test_length_buckets_keep_padding_low() -> None:
     stream = BatchStream(encoded, None, 32, (0,))
     bucketed = padding([stream.batch(i) for i in range(stream.batches_per_epoch)])
     shuffled = np.random.default_rng(0).permutation(5000)
+    assert stream.batches_per_epoch == 156
     mixed = padding([collate(encoded, shuffled[i : i + 32]) for i in range(0, 5000, 32)])
     assert bucketed < 0.06
     assert mixed > 0.4  # what it would be without the buckets
@@ -90,12 +106,53 @@ def test_a_batch_depends_on_seed_and_step_alone() -> None:
     assert other.index.tolist() != forward[0].index.tolist()
 
 
-def test_every_epoch_is_whole_and_shuffled_anew() -> None:
+def test_every_epoch_is_shuffled_anew() -> None:
     stream = BatchStream(uneven(100), np.arange(100), 8, (0,), pad_id=0)
-    assert stream.batches_per_epoch == 13
-    epochs = [np.concatenate([stream.batch(13 * e + i).index for i in range(13)]) for e in range(3)]
-    assert all(sorted(epoch.tolist()) == list(range(100)) for epoch in epochs)
-    assert len({tuple(epoch.tolist()) for epoch in epochs}) == 3
+    assert stream.batches_per_epoch == 12
+    epochs = [np.concatenate([stream.batch(12 * e + i).index for i in range(12)]) for e in range(30)]
+    assert all(len(set(epoch.tolist())) == 96 for epoch in epochs)
+    assert len({tuple(epoch.tolist()) for epoch in epochs}) == 30
+    assert set(np.concatenate(epochs).tolist()) == set(range(100))
+
+
+@pytest.mark.parametrize(("count", "size", "steps", "rows"), [(5, 8, 1, 5), (8, 8, 1, 8), (15, 8, 1, 8), (16, 8, 2, 8)])
+def test_every_step_of_a_stream_has_as_many_texts(count: int, size: int, steps: int, rows: int) -> None:
+    stream = BatchStream(uneven(count), None, size, (0,))
+    assert stream.batches_per_epoch == steps
+    assert {len(stream.batch(step)) for step in range(10)} == {rows}
+
+
+def test_a_batch_is_collated_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Though a step asks for its own batch and for the next one, across the ends of epochs too."""
+    made: list[int] = []
+    monkeypatch.setattr(batches, "collate", lambda *args: made.append(1) or collate(*args))
+    stream = BatchStream(uneven(20), None, 8, (0,))
+    for step in range(7):
+        assert stream.batch(step) is stream.batch(step)
+        stream.batch(step + 1)
+    assert len(made) == 8
+
+
+# ---- Parts of a batch
+
+
+@given(count=st.integers(0, 60), parts=st.integers(1, 20))
+def test_near_equal_pieces(count: int, parts: int) -> None:
+    pieces = near_equal(count, parts)
+    assert [i for piece in pieces for i in range(count)[piece]] == list(range(count))
+    sizes = [piece.stop - piece.start for piece in pieces]
+    assert len(sizes) == min(parts, max(count, 1)) and max(sizes) - min(sizes) <= 1
+
+
+def test_parts_keep_the_padding_of_the_whole() -> None:
+    encoded = texts([3, 5, 2, 9, 4], pairs=True)
+    batch = collate(encoded, [3, 0, 2, 4], np.arange(5), pad_id=99)
+    parts = [batch.part(rows) for rows in near_equal(4, 3)]
+    assert [len(part) for part in parts] == [1, 1, 2]
+    for name in ("input_ids", "mask", "segment_ids", "labels", "index"):
+        np.testing.assert_array_equal(np.concatenate([getattr(part, name) for part in parts]), getattr(batch, name))
+    single = collate(texts([2, 2]), [0, 1]).part(slice(1, 2))
+    assert single.labels is None and single.segment_ids is None and single.index.tolist() == [1]
 
 
 def test_in_order_gives_every_text_once_and_where_it_belongs() -> None:

@@ -260,6 +260,15 @@ def test_heads_that_are_missing_or_of_another_task() -> None:
     assert bert_from_weights(config_of(), bare, 4)(IDS).logits.shape == (3, 4)
 
 
+def test_lists_and_masks_of_numbers_will_do() -> None:
+    model = bert_of(TINY)
+    expected = model(IDS, MASK, np.zeros_like(IDS)).logits.data
+    for mask in (MASK.astype(np.int64), MASK.astype(np.float32), MASK.tolist(), MASK.astype(int).tolist()):
+        found = model(IDS.tolist(), mask, np.zeros_like(IDS).tolist()).logits
+        np.testing.assert_array_equal(found.data, expected)
+    assert model(np.zeros((0, 4), int), np.zeros((0, 4), bool)).logits.shape[0] == 0
+
+
 @pytest.mark.parametrize(
     ("kind", "job"),
     [
@@ -269,6 +278,15 @@ def test_heads_that_are_missing_or_of_another_task() -> None:
         (ShapeError, lambda: bert_of(TINY)(np.full((1, 2), 13))),
         (ShapeError, lambda: bert_of(TINY)(IDS, None, np.full_like(IDS, 2))),
         (ShapeError, lambda: bert_of(TINY)(IDS, MASK[:, :3])),
+        (ShapeError, lambda: bert_of(TINY)([1, 2])),
+        (ShapeError, lambda: bert_of(TINY)([[1], [1, 2]])),
+        (ShapeError, lambda: bert_of(TINY)([[1.0, 2.0]])),
+        (ShapeError, lambda: bert_of(TINY)(None)),
+        (ShapeError, lambda: bert_of(TINY)([[1, -2]])),
+        (ShapeError, lambda: bert_of(TINY)(np.zeros((1, 0), int))),
+        (ShapeError, lambda: bert_of(TINY)(IDS, MASK * 2)),
+        (ShapeError, lambda: bert_of(TINY)(IDS, None, IDS[:1] * 0)),
+        (ShapeError, lambda: bert_of(TINY)(IDS, None, IDS * 0.0)),
     ],
 )
 def test_mistakes(kind: type[Exception], job: Callable[[], Any]) -> None:

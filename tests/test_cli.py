@@ -59,6 +59,26 @@ def test_doctor_tells_versions_threads_and_the_environment(monkeypatch: pytest.M
         assert part in said.out
 
 
+def test_doctor_imports_what_it_reports(tmp_path: Path) -> None:
+    """A package whose files and metadata are there, and whose compiled part is not."""
+    for name in ("onnx", "threadpoolctl"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "__init__.py").write_text('raise OSError("libgone.so.1:\\n no such file")', encoding="utf-8")
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(tmp_path), *sys.path]), "MINISPIKE_BACKEND": "cuda"}
+    done = subprocess.run(
+        [sys.executable, "-m", "minispike", "doctor"], capture_output=True, text=True, timeout=60, env=environment
+    )
+    assert done.returncode == 0, done.stderr
+    lines = done.stdout.splitlines()
+    for name in ("onnx", "threadpoolctl"):
+        (line,) = (line for line in lines if line.split()[0] == name)
+        assert "broken; OSError: libgone.so.1: no such file; pip install --force-reinstall" in line
+    (line,) = (line for line in lines if line.split()[0] == "tokenizers")
+    assert re.fullmatch(r"  tokenizers +\d+\.\d+\S*", line)
+    (line,) = (line for line in lines if line.startswith("  cuda (in use): "))
+    assert "MINISPIKE_BACKEND: expected numpy or cupy, got 'cuda'; try MINISPIKE_BACKEND=cupy" in line
+
+
 def test_a_run_without_the_extras_names_them_before_it_begins(tmp_path: Path) -> None:
     run = bare("distill", "--out", str(tmp_path / "run"))
     assert run.returncode == 2
@@ -172,7 +192,7 @@ def test_the_default_folder_bears_the_time(tmp_path: Path, monkeypatch: pytest.M
     monkeypatch.chdir(tmp_path)
     asked: list[Path] = []
 
-    def stop(_: Any, out: Path, **__: Any) -> None:
+    def stop(_: Any, out: Path, *__: Any, **___: Any) -> None:
         asked.append(out)
         raise KeyboardInterrupt
 

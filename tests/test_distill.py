@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from minispike import default_dtype
 from minispike.data.batches import Batch, BatchStream
 from minispike.data.tokenizer import Encoded
-from minispike.distill.losses import LossWeights, embedding_loss, feature_loss, layer_map
+from minispike.distill.losses import Alignment, LossWeights, embedding_loss, feature_loss, layer_map
 from minispike.distill.stages import Distillation, Source, Stage2Config
 from minispike.errors import ConfigError, ShapeError
 from minispike.models.spikebert import SpikeBERT
@@ -61,11 +61,12 @@ def test_padding_has_no_part_in_feature_loss() -> None:
 
 
 def test_the_reference_form_by_hand() -> None:
-    """A sum over layers of plain means, divided by the batch once more; the mask has no part in it."""
+    """A sum over layers of means, divided by the batch once more; the mask is a question of its own."""
     ours, theirs = [random_leaf((2, 3, 4), seed=i) for i in range(3)], [np.zeros((2, 3, 4))] * 3
-    expected = sum((a.numpy() ** 2).mean() for a in ours) / 2
-    for mask in (None, np.array([[True, False, False], [True, True, False]])):
-        assert feature_loss(ours, theirs, mask, reference=True).item() == pytest.approx(expected, rel=1e-12)
+    mask = np.array([[True, False, False], [True, True, False]])
+    for chosen, counted in ((None, np.ones((2, 3), bool)), (mask, mask)):
+        expected = sum((a.numpy()[counted] ** 2).mean() for a in ours) / 2
+        assert feature_loss(ours, theirs, chosen, per_batch=True).item() == pytest.approx(expected, rel=1e-12)
 
 
 def test_the_reference_form_is_the_recorded_loss(shared: Path) -> None:
@@ -73,7 +74,7 @@ def test_the_reference_form_is_the_recorded_loss(shared: Path) -> None:
         ours = [Tensor(recorded[f"f64/rep/{i}"], dtype=np.float64) for i in range(2)]
         theirs = list(recorded["teacher/reps"].astype(np.float64))
         expected = float(recorded["f64/stage1/loss"])
-    assert feature_loss(ours, theirs, None, reference=True).item() == pytest.approx(expected, rel=1e-12)
+    assert feature_loss(ours, theirs, None, per_batch=True).item() == pytest.approx(expected, rel=1e-12)
 
 
 def test_features_that_do_not_fit() -> None:
@@ -87,6 +88,22 @@ def test_features_that_do_not_fit() -> None:
 def test_embedding_loss() -> None:
     table, target = random_leaf((5, 3)), np.ones((5, 3))
     assert embedding_loss(table, target).item() == pytest.approx(((table.numpy() - 1) ** 2).mean(), rel=1e-12)
+
+
+def test_the_embedding_table_is_projected_to_the_teachers_width() -> None:
+    """The projection learns with the table, and is left out of what inference needs."""
+    config = SpikeBERTConfig(11, 8, 1, 2, 2, 2, max_length=6, embedding_dim=5)
+    with default_dtype(np.float64):
+        model = SpikeBERT(config)
+    table, weight = model.embedding.weight, model.embedding_transform.weight
+    assert model.projected_embedding().shape == (11, 5)
+    target = np.ones((11, 5))
+    embedding_loss(model.projected_embedding(), target).backward()
+    error = table.numpy() @ weight.numpy().T - target
+    np.testing.assert_allclose(gradient(weight), 2 / error.size * error.T @ table.numpy(), atol=1e-14)
+    np.testing.assert_allclose(gradient(table), 2 / error.size * error @ weight.numpy(), atol=1e-14)
+    without = SpikeBERT(replace(config, embedding_dim=0))
+    assert without.projected_embedding() is without.embedding.weight
 
 
 @pytest.mark.parametrize(
@@ -108,11 +125,19 @@ def test_the_last_block_learns_from_the_last_layer(depth: int, layers: int) -> N
     assert gaps.min() >= 0 and gaps.max() - gaps.min() <= 1
 
 
+@pytest.mark.parametrize(
+    ("depth", "layers", "expected"),
+    [(6, 12, (1, 3, 5, 7, 9, 11)), (12, 12, tuple(range(1, 13))), (2, 6, (1, 4)), (4, 2, (1, 1, 2, 2))],
+)
+def test_the_reference_begins_at_the_first_layer(depth: int, layers: int, expected: tuple[int, ...]) -> None:
+    assert layer_map(depth, layers, Alignment(reach="early")) == expected
+
+
 def test_chosen_layers() -> None:
-    assert layer_map(3, 6, (0, 3, 3)) == (0, 3, 3)
+    assert layer_map(3, 6, Alignment((0, 3, 3))) == (0, 3, 3)
     for chosen in ((1,), (1, 2, 3, 4), (1, 2, 7), (-1, 2, 3)):
         with pytest.raises(ConfigError, match=r"layers: expected 3 layers from 0 to 6, got \[") as caught:
-            layer_map(3, 6, chosen)
+            layer_map(3, 6, Alignment(chosen))
         assert_sentence(caught.value)
 
 
@@ -140,10 +165,10 @@ def test_impossible_shares(share: float) -> None:
 
 
 class Oracle:
-    """A teacher whose answers are a function of the text, and who counts the questions."""
+    """A teacher whose answers are a function of the text, and who counts the questions; loud where there is padding."""
 
-    def __init__(self, encoded: Encoded, layers: int = 2, width: int = 6, classes: int = 3) -> None:
-        self.encoded, self.layers, self.width, self.classes = encoded, layers, width, classes
+    def __init__(self, encoded: Encoded, layers: int = 2, width: int = 6, classes: int = 3, loud: float = 1e6) -> None:
+        self.encoded, self.layers, self.width, self.classes, self.loud = encoded, layers, width, classes, loud
         self.asked: list[tuple[str, tuple[int, ...]]] = []
 
     def hidden(self, batch: Batch) -> Sequence[Array]:
@@ -158,8 +183,8 @@ class Oracle:
         return self.answers(batch)
 
     def states(self, batch: Batch) -> list[Array]:
-        found = [np.full((*batch.mask.shape, self.width), 1e6, np.float32) for _ in range(self.layers)]
-        for layer, state in enumerate(found):  # loud where there is padding
+        found = [np.full((*batch.mask.shape, self.width), self.loud, np.float32) for _ in range(self.layers)]
+        for layer, state in enumerate(found):
             state[batch.mask] = np.sin(batch.input_ids[batch.mask][:, None] + layer + np.arange(self.width))
         return found
 
@@ -170,10 +195,10 @@ class Oracle:
         return {name for name, _ in self.asked}
 
 
-def student(classes: int = 3) -> SpikeBERT:
+def student(classes: int = 3, **given: Any) -> SpikeBERT:
     shape = {"dim": 8, "depth": 2, "heads": 2, "time_steps": 2, "max_length": 12, "threshold": 0.3, "feature_dim": 6}
     with default_dtype(np.float64):
-        return SpikeBERT(SpikeBERTConfig(vocab_size=40, num_labels=classes, **shape))  # type: ignore[arg-type]
+        return SpikeBERT(SpikeBERTConfig(vocab_size=40, num_labels=classes, **(shape | given)))  # type: ignore[arg-type]
 
 
 def weights(**given: float) -> LossWeights:
@@ -205,27 +230,99 @@ def by_hand(model: SpikeBERT, batch: Batch, oracle: Oracle | None, w: LossWeight
     return found
 
 
-@pytest.mark.parametrize("parts", [1, 2])
-def test_the_loss_of_stage_2_by_hand(parts: int) -> None:
+def test_the_loss_of_stage_2_by_hand() -> None:
     """Labelled and unlabelled text, every term, and each sentence counting alike."""
     labelled, free = texts(10), texts(23, seed=1)
     labels = np.arange(10) % 3
     model, w = student(), LossWeights(0.7, 0.2, 1.3, 0.4, temperature=3.0)
     sources = [Source(labelled, labels, 4, Oracle(labelled)), Source(free, None, 12, Oracle(free))]
     target = np.random.default_rng(0).normal(size=(40, 8)).astype(np.float32)
-    task = Distillation("stage 2", model, sources, w, (5, 1), parts=parts, embedding_target=target)
+    task = Distillation("stage 2", model, sources, w, (5, 1), embedding_target=target)
     for step in (0, 3):
         found = [{name: value.item() for name, value in terms.items()} for terms in task.losses(step)]
         expected: list[dict[str, float]] = []
         for i, (source, size) in enumerate(zip(sources, (4, 12), strict=True)):
-            stream = BatchStream(source.texts, source.labels, size // parts, [5, 1, i])
-            for part in range(parts):
-                terms = by_hand(model, stream.batch(step * parts + part), source.teacher, w)
-                expected.append({n: v * getattr(w, n) * size / 16 / parts for n, v in terms.items()})
+            batch = BatchStream(source.texts, source.labels, size, [5, 1, i]).batch(step)
+            terms = by_hand(model, batch, Oracle(source.texts), w)
+            expected.append({n: v * getattr(w, n) * size / 16 for n, v in terms.items()})
         expected.append({"embedding": 0.2 * float(((model.embedding.weight.numpy() - target) ** 2).mean())})
-        assert len(found) == 2 * parts + 1
+        assert len(found) == 3
         for terms, values in zip(found, expected, strict=True):
             assert terms == pytest.approx({**values, "loss": sum(values.values())}, rel=1e-6)
+
+
+ALIGNMENTS = {
+    "masked": Alignment(),
+    "padding counts": Alignment(masked=False),
+    "divided by the batch": Alignment(per_batch=True),
+    "the reference": Alignment(masked=False, per_batch=True),
+}
+
+
+@pytest.mark.parametrize("padding_counts", [False, True])
+@pytest.mark.parametrize("alignment", ALIGNMENTS)
+@pytest.mark.parametrize("parts", [2, 3, 5, 16])
+def test_in_parts_or_as_a_whole_loss_and_gradient_are_the_same(
+    parts: int, alignment: str, padding_counts: bool
+) -> None:
+    """Though 7 and 12 sentences of uneven length divide by none of these; the smaller source has fewer parts."""
+    labelled, free = texts(20, longest=12), texts(31, seed=1, longest=12)
+    w = LossWeights(0.7, 0.2, 1.3, 0.4, temperature=3.0)
+
+    def at(count: int, step: int) -> tuple[dict[str, float], dict[str, Array]]:
+        model = student(mask_padding=not padding_counts)
+        oracles = [Oracle(encoded, loud=1.5) for encoded in (labelled, free)]
+        sources = [Source(labelled, np.arange(20) % 3, 7, oracles[0]), Source(free, None, 12, oracles[1])]
+        how: dict[str, Any] = {"embedding_target": np.ones((40, 8)), "alignment": ALIGNMENTS[alignment]}
+        sums: dict[str, float] = {}
+        pieces = 0
+        for terms in Distillation("x", model, sources, w, (5, 1), parts=count, **how).losses(step):
+            terms["loss"].backward()
+            pieces += 1
+            for name, value in terms.items():
+                sums[name] = sums.get(name, 0.0) + value.item()
+        assert pieces == min(count, 7) + min(count, 12) + 1
+        return sums, {name: gradient(parameter) for name, parameter in model.named_parameters()}
+
+    for step in (0, 4):
+        loss, slopes = at(1, step)
+        loss_in_parts, slopes_in_parts = at(parts, step)
+        assert loss_in_parts == pytest.approx(loss, rel=1e-12)
+        assert sum(float(np.abs(slope).max() > 1e-6) for slope in slopes.values()) > 20
+        for name, slope in slopes.items():
+            scale = max(1.0, float(np.abs(slope).max()))
+            np.testing.assert_allclose(slopes_in_parts[name], slope, rtol=0, atol=1e-12 * scale, err_msg=name)
+
+
+@pytest.mark.parametrize("parts", [1, 4])
+def test_the_reference_divides_by_the_sentences_of_the_step(parts: int) -> None:
+    """Not by those of a source or of a part: the sum over layers of the mean, over 16, for a batch of 16."""
+    labelled, free, model = texts(10), texts(23, seed=1), student()
+    sources = [Source(labelled, np.arange(10) % 3, 4, Oracle(labelled)), Source(free, None, 12, Oracle(free))]
+    w = weights(features=1.0)
+    task = Distillation("x", model, sources, w, (0,), parts=parts, alignment=Alignment(per_batch=True))
+    found = sum(terms["features"].item() for terms in task.losses(0))
+    means = [
+        by_hand(model, BatchStream(s.texts, s.labels, s.size, [0, i]).batch(0), Oracle(s.texts), w)["features"]
+        for i, s in enumerate(sources)
+    ]
+    layers = 2
+    assert found == pytest.approx(layers * (4 * means[0] + 12 * means[1]) / 16 / 16, rel=1e-6)
+
+
+def test_a_step_reads_the_same_sentences_in_however_many_parts() -> None:
+    """And asks the teacher for all of them at once."""
+    encoded = texts(30)
+    asked: list[list[tuple[str, tuple[int, ...]]]] = []
+    for parts in (1, 3, 7):
+        oracle = Oracle(encoded)
+        sources = [Source(encoded, None, 10, oracle)]
+        task = Distillation("x", student(), sources, weights(features=1.0, logits=1.0), (0,), parts=parts)
+        for step in range(4):
+            list(task.losses(step))
+        asked.append(oracle.asked)
+    assert asked[0] == asked[1] == asked[2]
+    assert {len(index) for _, index in asked[0]} == {10}
 
 
 def test_the_gradient_by_hand() -> None:

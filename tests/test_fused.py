@@ -351,6 +351,8 @@ def ones(*shape: int) -> Tensor:
         lambda: F.embedding(np.array([-1]), ones(6, 3)),
         lambda: F.embedding(np.array([1.0]), ones(6, 3)),
         lambda: F.embedding(np.array([True]), ones(6, 3)),
+        lambda: F.embedding([[0], [1, 2]], ones(6, 3)),
+        lambda: F.embedding(None, ones(6, 3)),
         lambda: F.embedding(np.array([0]), ones(6)),
         lambda: cross_entropy(ones(2, 3), np.array([0, 3])),
         lambda: cross_entropy(ones(2, 3), np.array([0, -1])),

@@ -1,6 +1,7 @@
 """A file imports only from files above it in the map of the code, so that it can be read from the top down."""
 
 import ast
+import re
 from collections.abc import Iterator
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
@@ -11,7 +12,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 
 MAP = (
-    "errors",
+    "errors extras",
     "files checkpoint",
     "backend",
     "modes smooth",
@@ -25,9 +26,9 @@ MAP = (
     "record ledger energy charts viz",
     "train",
     "distill",
-    "teachers",
     "toml_text setting_types settings config",
-    "corpus page report runfolder teaching preparation loaded summary teacher_jobs pipeline seeds",
+    "corpus page report runfolder preparation loaded summary pipeline seeds",
+    "teachers",
     "commands cli __main__ __init__",
 )
 """The map, from the top down: a line may import from itself and the lines above it."""
@@ -105,3 +106,35 @@ def test_imports_go_upwards_in_the_map() -> None:
         if RANK[place(other)] > RANK[place(name)]
     ]
     assert not wrong, "\n".join(wrong)
+
+
+def test_the_command_line_alone_knows_the_teachers() -> None:
+    """The core can be read, and used with other teachers, without them: not even for types may it import them."""
+    wrong = [
+        f"{path.relative_to(ROOT).as_posix()}:{node.lineno}"
+        for path in (ROOT / "minispike").rglob("*.py")
+        if path.parent.name != "commands"
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if names_teachers(node)
+    ]
+    assert not wrong, "\n".join(wrong)
+
+
+@pytest.mark.parametrize(
+    "line", ["import teachers", "import teachers.view as v", "from teachers.view import x", 'load("teachers.view")']
+)
+def test_any_import_of_the_teachers_is_found(line: str) -> None:
+    assert any(map(names_teachers, ast.walk(ast.parse(line))))
+    assert not any(map(names_teachers, ast.walk(ast.parse(line.replace("teachers", "minispike.distill.teacher")))))
+
+
+def names_teachers(node: ast.AST) -> Any:
+    """Whether a node imports from the package, or spells the name of one of its modules."""
+    names: list[str] = []
+    if isinstance(node, ast.Import):
+        names = [alias.name for alias in node.names]
+    elif isinstance(node, ast.ImportFrom):
+        names = [str(node.module)]
+    elif isinstance(node, ast.Constant) and re.fullmatch(r"teachers(\.\w+)+", str(node.value)):
+        names = [node.value]
+    return any(name.partition(".")[0] == "teachers" for name in names)

@@ -11,8 +11,8 @@ import pytest
 from plain_bert import Array, Sizes, batch, forward, random_weights
 
 from minispike.errors import TeacherError
+from minispike.models.onnx_export import CONFIG_KEY, export_bert
 from teachers.convert import read_bert_folder
-from teachers.onnx_export import CONFIG_KEY, export_bert
 
 onnxruntime = pytest.importorskip("onnxruntime")
 

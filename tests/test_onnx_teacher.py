@@ -11,7 +11,7 @@ from onnx import TensorProto, helper
 from plain_bert import Sizes, batch, forward, random_weights
 
 from minispike.errors import ShapeError, TeacherError
-from teachers.onnx_export import export_bert
+from minispike.models.onnx_export import export_bert
 from teachers.onnx_teacher import OnnxTeacher
 
 SIZES = Sizes(num_labels=3)

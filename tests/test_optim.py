@@ -194,6 +194,10 @@ def test_clipping_scales_all_gradients_together() -> None:
     np.testing.assert_allclose(b.grad.data, np.full((2, 2), 0.4), rtol=1e-6)
     assert clip_gradients([a, b, c], 1.0) == pytest.approx(1.0)
     assert clip_gradients([], 1.0) == 0.0
+    assert a.grad is not None and b.grad is not None
+    before = a.grad
+    clip_gradients([a, b], 0.5)
+    assert a.grad is not before and np.linalg.norm(before.data) > np.linalg.norm(a.grad.data)  # a graph may hold it
     assert clip_gradients([c], 1.0) == 0.0
 
 

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -9,7 +10,7 @@ import time
 from pathlib import Path
 
 import pytest
-from tiny import TINY, Outcome, minispike, results
+from tiny import TINY, Outcome, cut_short, minispike, results
 
 from minispike.checkpoint import load_tensors
 from minispike.train.journal import Journal
@@ -108,6 +109,36 @@ def test_killed_in_every_phase(tmp_path: Path, finished: Finished) -> None:
     assert not (run / "checkpoint.safetensors").exists()
     table = finished[1].out[finished[1].out.index("\nmodel") : finished[1].out.index("report: ")]
     assert table in outcome.out
+
+
+@pytest.mark.parametrize("what", ["kept", "deleted", "cut short", "full of zeros", "not writable"])
+def test_the_cache_changes_no_number(
+    tmp_path: Path, finished: Finished, monkeypatch: pytest.MonkeyPatch, what: str
+) -> None:
+    """Killed with an empty, then a half-filled cache, and taken up with what is left of it."""
+    run, cache = tmp_path / "run", tmp_path / "cache"
+    monkeypatch.setenv("MINISPIKE_CACHE", str(cache))
+    argv = start(run)
+    for phase in ("stage 1", "stage 2"):
+        killed(KILLER, phase, STEP, *argv)
+        argv = ["distill", "--resume", str(run)]
+        entries = list(cache.glob("*.teacher"))
+        assert entries
+        for path in entries:
+            if what == "deleted":
+                path.unlink()
+            elif what == "cut short":
+                cut_short(path)
+            elif what == "full of zeros":
+                path.write_bytes(path.read_bytes()[:200] + bytes(path.stat().st_size - 200))
+        if what == "not writable":
+            shutil.rmtree(cache)
+            cache.write_text("no folder", encoding="utf-8")
+            break
+    outcome = minispike(*argv)
+    assert outcome.code == 0, outcome.err
+    assert ("answers are not kept" in outcome.err) == (what == "not writable")
+    assert_same(run, finished[0])
 
 
 def test_killed_while_files_take_their_place(tmp_path: Path, finished: Finished) -> None:

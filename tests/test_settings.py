@@ -14,6 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from minispike.config import RunConfig
 from minispike.errors import ConfigError, ShapeError, problem
 from minispike.settings import (
     describe,
@@ -460,3 +461,19 @@ def test_help_lists_each_setting_once() -> None:
     keys = [row.key for row in rows]
     assert len(keys) == len(set(keys))
     assert fields_help(Teacher)[0] == ("path", "str", "required", "")
+
+
+def test_every_setting_of_a_run_says_what_it_means() -> None:
+    assert [row.key for row in fields_help(RunConfig) if not row.help] == []
+
+
+# ---- The settings of a run
+
+
+@pytest.mark.parametrize("section", ["stage1", "teacher.pretraining"])
+@pytest.mark.parametrize("name", ["evaluations", "patience"])
+def test_a_phase_without_dev_has_no_settings_for_it(section: str, name: str) -> None:
+    with pytest.raises(ConfigError, match=rf"^{section}.{name}: expected one of the keys of {section}, got an unknown"):
+        override(RunConfig(), [f"{section}.{name}=3"])
+    for other in ("stage2", "teacher.finetuning"):
+        override(RunConfig(), [f"{other}.{name}=3"])

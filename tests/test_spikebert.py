@@ -302,8 +302,9 @@ def test_it_learns_word_order() -> None:
         lambda: SpikeBERTConfig(shift=0.6),
         lambda: SpikeBERTConfig(feature_dim=-1),
         lambda: SpikeBERTConfig(vocab_size=-1),
+        lambda: SpikeBERTConfig(reset="never"),  # type: ignore[arg-type]
         lambda: SpikeBERTConfig(surrogate="step"),
-        lambda: SpikeBERTConfig(alpha=0.0),
+        lambda: SpikeBERTConfig(alpha=-1.0),
         lambda: SpikeBERTConfig(tau=0.5),
         lambda: SpikeBERT(SpikeBERTConfig(num_labels=2)),
         lambda: SpikeBERT(SpikeBERTConfig(vocab_size=2)),
@@ -325,6 +326,18 @@ def test_impossible_configurations(job: Callable[[], Any]) -> None:
         (IDS, MASK[:, :4]),
         (IDS, np.ones((3, 4), bool)),
         (IDS, MASK[:2]),
+        (IDS, MASK * 2),
+        (IDS, MASK[0]),
+        (IDS, [[True], [True, False]]),
+        (IDS, MASK.astype(str)),
+        ([1, 2], None),
+        ([[1], [1, 2]], None),
+        ([[1.0, 2.0]], None),
+        ([["a"]], None),
+        ([[True]], None),
+        (None, None),
+        (np.zeros((2, 0), int), None),
+        (IDS[None], None),
     ],
 )
 def test_impossible_batches(ids: Array, mask: Array | None) -> None:
@@ -333,8 +346,38 @@ def test_impossible_batches(ids: Array, mask: Array | None) -> None:
     assert_sentence(caught.value)
 
 
+def test_lists_and_masks_of_numbers_will_do() -> None:
+    model = model_of(TINY)
+    expected = model(IDS, MASK).logits.data
+    for mask in (MASK.astype(np.int64), MASK.astype(np.float32), MASK.tolist(), MASK.astype(int).tolist()):
+        np.testing.assert_array_equal(model(IDS.tolist(), mask).logits.data, expected)
+
+
+def test_a_mask_is_checked_even_where_padding_counts() -> None:
+    with pytest.raises(ShapeError, match="attention_mask: expected"):
+        model_of(replace(TINY, mask_padding=False))(IDS, MASK[:2])
+
+
+def test_ids_that_change_after_the_forward_pass_change_nothing() -> None:
+    model, ids = model_of(TINY), IDS.copy()
+    out = model(ids).logits.sum()
+    ids[...] = 0
+    out.backward()
+    expected = model_of(TINY)
+    expected(IDS).logits.sum().backward()
+    assert model.embedding.weight.grad is not None and expected.embedding.weight.grad is not None
+    np.testing.assert_array_equal(model.embedding.weight.grad.data, expected.embedding.weight.grad.data)
+
+
 def test_every_surrogate_can_be_asked_for() -> None:
     for name in SURROGATES:
         neuron = SpikeBERTConfig(surrogate=name, alpha=1.25).neuron()
         assert neuron.surrogate == SURROGATES[name](1.25)
+        assert SpikeBERTConfig(surrogate=name).neuron().surrogate == SURROGATES[name]()
     assert SpikeBERTConfig(threshold=0.8).neuron(0.4).threshold == 0.4
+
+
+def test_every_neuron_can_be_asked_for() -> None:
+    neuron = SpikeBERTConfig(reset="soft", detach_reset=False, decay_input=False, tau=3.0).neuron()
+    assert (neuron.reset, neuron.detach_reset, neuron.decay_input, neuron.tau) == (None, False, False, 3.0)
+    assert SpikeBERTConfig().neuron().reset == 0.0

@@ -12,10 +12,10 @@ from onnx import NodeProto, TensorProto, helper, numpy_helper
 from plain_bert import Sizes, batch, forward, random_weights
 
 from minispike.errors import TeacherError
-from teachers.onnx_export import build_model
+from minispike.models.bert_weights import fields_of
+from minispike.models.onnx_export import build_model
 from teachers.onnx_teacher import OnnxTeacher
 from teachers.surgery import expose_hidden_states, find_embeddings, find_hidden_states
-from teachers.weights import fields_of
 
 onnxruntime = pytest.importorskip("onnxruntime")
 

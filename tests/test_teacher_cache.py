@@ -1,172 +1,199 @@
-"""What the cache returns is what the teacher said, however it is asked."""
+"""The cache of answers gives back what was put in, or nothing; it keeps within its size, and never stops the work."""
 
-from collections.abc import Sequence
-from itertools import pairwise
+import os
+import subprocess
+import sys
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 import pytest
-from numpy.typing import NDArray
-from plain_bert import Sizes, random_weights
 
-from minispike.data.tokenizer import Encoded
-from minispike.errors import ShapeError, TeacherError
-from teachers.cache import TeacherCache
-from teachers.onnx_export import export_bert
-from teachers.onnx_teacher import OnnxTeacher, TeacherOutput
+from teachers import cache as module
+from teachers.cache import CacheFolder, Entry, default_folder, fingerprint
 
-WIDTH = 6
-LENGTHS = (5, 2, 9, 2, 7, 1, 4)
-LAYERS = (2, 0)
+SIZES = (5, 0, 7, 300)
+PAYLOADS = tuple(bytes(range(i, i + size % 256)) + b"x" * (size - size % 256) for i, size in enumerate(SIZES))
+KEYS = tuple(fingerprint([name]) for name in (b"a", b"b", b"c", b"d"))
 
 
-class Numbers:
-    """A teacher whose hidden state says layer, token and segment, and whose padding is loud."""
-
-    def __init__(self, labels: int = 2, scale: float = 1.0) -> None:
-        self.labels, self.scale = labels, scale
-        self.seen: list[tuple[int, ...]] = []
-
-    def __call__(
-        self,
-        input_ids: NDArray[Any],
-        mask: NDArray[Any],
-        segment_ids: NDArray[Any] | None = None,
-        layers: Sequence[int] | None = None,
-    ) -> TeacherOutput:
-        self.seen.append(input_ids.shape)
-        segments = np.zeros_like(input_ids) if segment_ids is None else segment_ids
-        states = tuple(
-            np.where(
-                mask[..., None],
-                (100 * layer + input_ids + 0.5 * segments)[..., None] + np.arange(WIDTH) / 8,
-                9e9,
-            )
-            for layer in layers or ()
-        )
-        logits = np.stack([(input_ids * mask).sum(axis=1), mask.sum(axis=1)], axis=1).astype(np.float32)
-        scaled = tuple((state * self.scale).astype(np.float32) for state in states)
-        return TeacherOutput(scaled, logits if self.labels else None)
+def opened(folder: CacheFolder, key: str = KEYS[0], sizes: tuple[int, ...] = SIZES) -> Entry:
+    entry = folder.open(key, sizes)
+    assert entry is not None
+    return entry
 
 
-def texts(pairs: bool = False) -> Encoded:
-    """Texts whose tokens are all different."""
-    starts = np.cumsum((0, *LENGTHS))
-    ids = tuple(np.arange(a, b, dtype=np.int32) for a, b in pairwise(starts))
-    segments = tuple((np.arange(len(row)) > 1).astype(np.int32) for row in ids) if pairs else None
-    return Encoded(ids, segments, 0.0, 0.0)
+def filled(folder: CacheFolder, key: str = KEYS[0]) -> Path:
+    """The file of an entry that knows every sentence; it is closed."""
+    entry = opened(folder, key)
+    for i, payload in enumerate(PAYLOADS):
+        entry.put(i, payload)
+    folder.close(entry)
+    return entry.path
 
 
-@pytest.mark.parametrize("pairs", [False, True])
-@pytest.mark.parametrize("batch_size", [1, 3, 64])
-def test_returns_what_the_teacher_said(pairs: bool, batch_size: int) -> None:
-    encoded = texts(pairs)
-    cache = TeacherCache.build(Numbers(), encoded, LAYERS, batch_size=batch_size)
-    assert (len(cache), cache.layers, cache.num_labels) == (7, LAYERS, 2)
-    index = np.array([4, 1, 4, 5])
-    states = cache.hidden_for(index, 8)
-    assert len(states) == 2
-    for layer, state in zip(LAYERS, states, strict=True):
-        assert state.shape == (4, 8, WIDTH) and state.dtype == np.float32
-        for row, i in zip(state, index, strict=True):
-            length = LENGTHS[i]
-            segment = 0 if encoded.segments is None else encoded.segments[i] * 0.5
-            expected = (100 * layer + encoded.ids[i] + segment)[:, None] + np.arange(WIDTH) / 8
-            np.testing.assert_array_equal(row[:length], expected)
-            assert not row[length:].any()
-    logits = cache.logits_for(index)
-    assert logits.dtype == np.float32
-    np.testing.assert_array_equal(logits, [[encoded.ids[i].sum(), LENGTHS[i]] for i in index])
+def known(folder: CacheFolder, key: str = KEYS[0]) -> list[bool]:
+    """Which sentences an entry knows; what it says of them is right."""
+    entry = opened(folder, key)
+    found = [entry.get(i) for i in range(len(SIZES))]
+    folder.close(entry)
+    assert all(got in (None, payload) for got, payload in zip(found, PAYLOADS, strict=True))
+    return [got is not None for got in found]
 
 
-def test_batches_go_by_length() -> None:
-    teacher, told = Numbers(), []
-    TeacherCache.build(teacher, texts(), LAYERS, batch_size=3, progress=lambda *numbers: told.append(numbers))
-    assert teacher.seen == [(3, 2), (3, 7), (1, 9)]
-    assert told == [(3, 7), (6, 7), (7, 7)]
+def test_what_was_put_in_comes_out(tmp_path: Path) -> None:
+    folder = CacheFolder(tmp_path / "new", 10**6)
+    entry = opened(folder)
+    assert [entry.get(i) for i in range(4)] == [None] * 4
+    for i in (2, 1):
+        entry.put(i, PAYLOADS[i])
+    assert [entry.get(i) for i in range(4)] == [None, b"", PAYLOADS[2], None]
+    folder.close(entry)
+    assert known(CacheFolder(tmp_path / "new", 10**6)) == [False, True, True, False]
+    assert known(folder, KEYS[1]) == [False] * 4
 
 
-def test_a_real_teacher(tmp_path: Path) -> None:
-    """What the cache says of a text is what the teacher says of it without padding."""
-    sizes = Sizes(num_labels=3)
-    export_bert(sizes, random_weights(sizes), tmp_path / "bert.onnx")
-    teacher, encoded = OnnxTeacher(tmp_path / "bert.onnx", threads=1), texts(pairs=True)
-    assert encoded.segments is not None
-    cache = TeacherCache.build(teacher, encoded, (1, 2), batch_size=4, dtype=np.float32)
-    for i, (ids, segments) in enumerate(zip(encoded.ids, encoded.segments, strict=True)):
-        output = teacher(ids[None], np.ones((1, len(ids)), bool), segments[None], layers=(1, 2))
-        for got, state in zip(cache.hidden_for([i], len(ids)), output.hidden_states, strict=True):
-            np.testing.assert_allclose(got, state, atol=1e-5, rtol=0)
-        assert output.logits is not None
-        np.testing.assert_allclose(cache.logits_for([i]), output.logits, atol=1e-5, rtol=0)
+@pytest.mark.parametrize("wrong", ["cut short", "too long", "empty", "other header", "other sizes"])
+def test_a_foreign_or_truncated_file_is_rebuilt(tmp_path: Path, wrong: str, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = CacheFolder(tmp_path, 10**6)
+    path = filled(folder)
+    content = path.read_bytes()
+    changed = {"cut short": content[:-1], "too long": content + b"0", "empty": b""}
+    path.write_bytes(changed.get(wrong, b"something else" + content[14:]))
+    if wrong == "other sizes":
+        path.write_bytes(content)
+        folder.close(opened(folder, sizes=(1, 2)))
+    assert known(folder) == [False] * 4
+    filled(folder)
+    assert known(folder) == [True] * 4
+    assert capsys.readouterr() == ("", "")
 
 
-def test_the_size_is_known_ahead() -> None:
-    encoded = texts()
-    needed = TeacherCache.nbytes_needed(encoded, len(LAYERS), WIDTH)
-    assert needed == sum(LENGTHS) * 2 * WIDTH * 2
-    logits_only = TeacherCache.build(Numbers(), encoded, LAYERS, hidden=False)
-    assert TeacherCache.build(Numbers(), encoded, LAYERS).nbytes - logits_only.nbytes == needed
-    assert TeacherCache.nbytes_needed(encoded, 1, WIDTH, np.float32) == needed
+def test_a_damaged_record_is_unknown(tmp_path: Path) -> None:
+    """A byte that was not written, or was changed: its sentence alone is lost."""
+    folder = CacheFolder(tmp_path, 10**6)
+    path = filled(folder)
+    content = bytearray(path.read_bytes())
+    for place in (-1, -150, -299):
+        content[place] ^= 1
+        path.write_bytes(content)
+        assert known(folder) == [True, True, True, False]
+        content[place] ^= 1
+    path.write_bytes(content[:-200] + bytes(200))
+    assert known(folder) == [True, True, True, False]
 
 
-def test_parts_that_are_not_there() -> None:
-    logits_only = TeacherCache.build(Numbers(), texts(), LAYERS, hidden=False)
-    assert logits_only.layers == () and logits_only.num_labels == 2
-    with pytest.raises(TeacherError, match="hidden states: expected a cache with them"):
-        logits_only.hidden_for([0], 9)
-    hidden_only = TeacherCache.build(Numbers(labels=0), texts(), LAYERS)
-    assert hidden_only.num_labels == 0
-    with pytest.raises(TeacherError, match="logits: expected a cache with them"):
-        hidden_only.logits_for([0])
-    with pytest.raises(ShapeError, match="padded_length: expected at least 9, got 8"):
-        hidden_only.hidden_for([0, 2], 8)
+def test_two_at_once(tmp_path: Path) -> None:
+    """Each sees what the other has written, for the bytes are the same."""
+    one, other = (opened(CacheFolder(tmp_path, 10**6)) for _ in range(2))
+    one.put(0, PAYLOADS[0])
+    other.put(2, PAYLOADS[2])
+    other.put(0, PAYLOADS[0])
+    for entry in (one, other):
+        assert [entry.get(i) for i in range(4)] == [PAYLOADS[0], None, PAYLOADS[2], None]
 
 
-def test_numbers_that_float16_cannot_hold() -> None:
-    with pytest.raises(TeacherError, match=r"hidden_states\.2: expected numbers that float16 holds.*dtype=np\.float32"):
-        TeacherCache.build(Numbers(scale=1e4), texts(), LAYERS)
-    TeacherCache.build(Numbers(scale=1e4), texts(), LAYERS, dtype=np.float32)
-    with pytest.raises(TeacherError, match="infinity or not a number"):
-        TeacherCache.build(Numbers(scale=np.nan), texts(), LAYERS, dtype=np.float32)
+@pytest.mark.skipif(os.name == "nt", reason="Windows does not delete what is open")
+def test_an_entry_that_vanishes(tmp_path: Path) -> None:
+    folder = CacheFolder(tmp_path, 10**6)
+    entry = opened(folder)
+    entry.put(0, PAYLOADS[0])
+    entry.path.unlink()
+    entry.put(2, PAYLOADS[2])
+    assert [entry.get(i) for i in range(4)] == [PAYLOADS[0], None, PAYLOADS[2], None]
+    folder.close(entry)
+    assert known(folder) == [False] * 4
 
 
-@pytest.mark.parametrize("hidden", [True, False])
-@pytest.mark.parametrize("labels", [0, 2])
-def test_save_and_load(tmp_path: Path, hidden: bool, labels: int) -> None:
-    encoded = texts()
-    cache = TeacherCache.build(Numbers(labels), encoded, LAYERS, hidden=hidden)
-    cache.save(tmp_path / "cache.safetensors")
-    loaded = TeacherCache.load(tmp_path / "cache.safetensors")
-    assert (loaded.layers, loaded.num_labels, loaded.nbytes) == (cache.layers, cache.num_labels, cache.nbytes)
-    if hidden:
-        for a, b in zip(cache.hidden_for([2, 0], 9), loaded.hidden_for([2, 0], 9), strict=True):
-            np.testing.assert_array_equal(a, b)
-    if labels:
-        np.testing.assert_array_equal(cache.logits_for([6, 1]), loaded.logits_for([6, 1]))
-    assert loaded.matches(encoded)
+def test_the_entries_used_longest_ago_make_room(tmp_path: Path) -> None:
+    size = filled(CacheFolder(tmp_path, 10**6)).stat().st_size
+    folder = CacheFolder(tmp_path, 3 * size)
+    paths = [filled(folder, key) for key in KEYS[:3]]
+    for age, path in zip((1, 3, 2), paths, strict=True):
+        os.utime(path, (1000 - age, 1000 - age))
+    (tmp_path / "diary.txt").write_text("not ours " * size)
+    (tmp_path / f"{KEYS[3]}.txt").write_text("nor is this")
+    filled(folder, KEYS[3])
+    assert [path.is_file() for path in paths] == [True, False, True]
+    assert (tmp_path / "diary.txt").is_file() and (tmp_path / f"{KEYS[3]}.txt").is_file()
+    os.utime(paths[2], (0, 0))
+    assert known(folder, KEYS[2]) == [True] * 4  # which is use
+    filled(folder, KEYS[1])
+    assert [path.is_file() for path in paths] == [False, True, True]
 
 
-def test_knows_its_texts() -> None:
-    encoded = texts()
-    cache = TeacherCache.build(Numbers(), encoded, LAYERS, hidden=False)
-    assert not cache.matches(encoded.subset([1, 0, 2, 3, 4, 5, 6]))
-    assert not cache.matches(texts(pairs=True))
-    joined = Encoded((np.concatenate(encoded.ids[:2]), *encoded.ids[2:]), None, 0.0, 0.0)
-    assert not cache.matches(joined)
+def test_what_is_open_stays(tmp_path: Path) -> None:
+    size = filled(CacheFolder(tmp_path, 10**6)).stat().st_size
+    folder = CacheFolder(tmp_path, 2 * size)
+    old = opened(folder, KEYS[0])
+    os.utime(old.path, (0, 0))
+    filled(folder, KEYS[1])
+    other = opened(folder, KEYS[2])
+    assert old.path.is_file() and not (tmp_path / f"{KEYS[1]}.teacher").exists()
+    assert folder.open(KEYS[3], SIZES) is None  # no room is left, and nothing is deleted for it
+    assert old.path.is_file() and other.path.is_file()
+    assert folder.open(KEYS[2], SIZES) is not None  # the same once more takes no room
+    folder.close(old)
+    assert folder.open(KEYS[3], SIZES) is not None
+    assert CacheFolder(tmp_path, size - 1).open(KEYS[0], SIZES) is None
+    assert CacheFolder(tmp_path / "never made", 0).open(KEYS[0], SIZES) is None
+    assert not (tmp_path / "never made").exists()
 
 
-def test_bad_files(tmp_path: Path) -> None:
-    path = tmp_path / "cache.safetensors"
-    with pytest.raises(TeacherError, match=r"cache\.safetensors: expected a teacher's cache, got .+; try deleting it"):
-        TeacherCache.load(path)
-    TeacherCache.build(Numbers(), texts(), LAYERS).save(path)
-    path.write_bytes(path.read_bytes()[:-5])
-    with pytest.raises(TeacherError, match="expected a teacher's cache"):
-        TeacherCache.load(path)
-    from safetensors.numpy import save_file
+def test_a_folder_that_cannot_be_written(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "file").write_text("no folder")
+    assert CacheFolder(tmp_path / "file" / "cache", 10**6).open(KEYS[0], SIZES) is None
+    err = capsys.readouterr().err
+    assert err.count("\n") == 1 and err.startswith("teacher cache: ") and "answers are not kept" in err
 
-    save_file({"a": np.zeros(3)}, path)
-    with pytest.raises(TeacherError, match="got something else"):
-        TeacherCache.load(path)
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
+def test_a_full_disk(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    entry = opened(CacheFolder(tmp_path, 10**6))
+    entry.put(0, PAYLOADS[0])
+    entry._file.close()
+    entry._file = open("/dev/full", "r+b", buffering=0)
+    for i in (2, 3):
+        entry.put(i, PAYLOADS[i])
+    assert [entry.get(i) for i in range(4)] == [PAYLOADS[0], None, None, None]
+    err = capsys.readouterr().err
+    assert err.count("\n") == 1 and "No space left" in err and "no more answers are kept" in err
+
+
+@pytest.mark.skipif(os.name != "posix", reason="needs a limit on the size of files")
+def test_a_file_that_may_not_be_so_large(tmp_path: Path) -> None:
+    """A disk without room for the whole file, in a process of its own."""
+    program = (
+        "import resource, signal, sys; from pathlib import Path; from teachers.cache import CacheFolder\n"
+        "signal.signal(signal.SIGXFSZ, signal.SIG_IGN); resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))\n"
+        "assert CacheFolder(Path(sys.argv[1]), 10**6).open('0' * 64, [2000]) is None"
+    )
+    done = subprocess.run([sys.executable, "-c", program, tmp_path], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert done.stderr.count("\n") == 1 and "answers are not kept" in done.stderr
+
+
+def test_a_fingerprint_knows_where_parts_end() -> None:
+    assert fingerprint([b"ab", b"c"]) != fingerprint([b"a", b"bc"]) != fingerprint([b"abc"])
+    assert fingerprint(iter([b"ab"])) == fingerprint([b"ab"])
+
+
+@pytest.mark.parametrize(
+    ("platform", "variables", "expected"),
+    [
+        ("linux", {}, "home/.cache/minispike"),
+        ("linux", {"XDG_CACHE_HOME": "xdg"}, "xdg/minispike"),
+        ("darwin", {"XDG_CACHE_HOME": "xdg"}, "home/Library/Caches/minispike"),
+        ("win32", {"LOCALAPPDATA": "local"}, "local/minispike"),
+        ("win32", {}, "home/AppData/Local/minispike"),
+        ("darwin", {"MINISPIKE_CACHE": "own"}, "own"),
+    ],
+)
+def test_the_default_folder(
+    monkeypatch: pytest.MonkeyPatch, platform: str, variables: dict[str, str], expected: str
+) -> None:
+    for name in ("MINISPIKE_CACHE", "XDG_CACHE_HOME", "LOCALAPPDATA"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(module.sys, "platform", platform)
+    monkeypatch.setattr(module.Path, "home", lambda: Path("home"))
+    assert default_folder() == Path(expected)

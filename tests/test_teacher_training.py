@@ -10,9 +10,12 @@ import pytest
 pytest.importorskip("tokenizers")
 
 
-from minispike.data.batches import Batch
+from minispike import default_dtype
+from minispike.data.batches import Batch, BatchStream
 from minispike.data.tokenizer import Tokenizer
 from minispike.models.bert import Bert, BertConfig
+from minispike.nn.losses import cross_entropy
+from minispike.nn.module import Module
 from minispike.tensor import Tensor
 from teachers.training import FineTuning, Pretraining
 
@@ -41,7 +44,7 @@ class Observed(Pretraining):
         """Ids with some hidden, mask, chosen places, and the batch as it was."""
         shown: list[tuple[Array, Array, Array]] = []
 
-        def model(ids: Array, mask: Array, chosen: Array, _: Any) -> Tensor:
+        def model(ids: Array, mask: Array, chosen: Array, *_: Any) -> Tensor:
             shown.append((ids, mask, chosen))
             return Tensor(np.zeros((int(chosen.sum()), self._tokenizer.vocab_size)))
 
@@ -131,3 +134,95 @@ def test_fine_tuning(tokenizer: Tokenizer) -> None:
     assert first == again != later
     answers = [int(bert(ids[None]).logits.numpy().argmax()) for ids in encoded.ids]
     assert task.evaluate() == {"score": (np.array(answers) == labels).mean()}
+
+
+# ---- Parts of a batch
+
+
+def bert_of(tokenizer: Tokenizer, dropout: float, labels: int = 0) -> Bert:
+    """In float64, with weights large enough for every parameter to have a gradient."""
+    with default_dtype(np.float64):
+        shape = BertConfig(
+            tokenizer.vocab_size, 8, 1, 2, 16, 16, num_labels=labels, dropout=dropout, initializer_range=0.3
+        )
+        return Bert(shape, np.random.default_rng(0))
+
+
+def pieces_and_gradients(task: Pretraining | FineTuning, step: int) -> tuple[int, float, dict[str, Array]]:
+    """How many parts a step had, the sum of their losses, and the gradient that they leave."""
+    losses = []
+    for terms in task.losses(step):
+        terms["loss"].backward()
+        losses.append(terms["loss"].item())
+    model: Module = task.model
+    slopes = {name: p.grad.numpy() for name, p in model.named_parameters() if p.grad is not None}
+    return len(losses), sum(losses), slopes
+
+
+def assert_same_step(
+    whole: Pretraining | FineTuning, in_parts: Pretraining | FineTuning, step: int, parts: int
+) -> None:
+    one, loss, slopes = pieces_and_gradients(whole, step)
+    count, loss_in_parts, slopes_in_parts = pieces_and_gradients(in_parts, step)
+    assert (one, count) == (1, parts)
+    assert loss_in_parts == pytest.approx(loss, rel=1e-12)
+    assert slopes.keys() == slopes_in_parts.keys() and len(slopes) > 15
+    for name, slope in slopes.items():
+        assert np.abs(slope).max() > 0 or name.endswith("key.bias"), name  # softmax does not see a key's bias
+        np.testing.assert_allclose(slopes_in_parts[name], slope, rtol=0, atol=1e-12, err_msg=name)
+
+
+PAIRS = SENTENCES[1:] + SENTENCES[:1]
+
+
+@pytest.mark.parametrize("paired", [False, True])
+@pytest.mark.parametrize("parts", [2, 3, 5])
+def test_pretraining_in_parts(tokenizer: Tokenizer, parts: int, paired: bool) -> None:
+    """A part's weight is its share of the words to be guessed, of which sentences of uneven length have uneven many."""
+    encoded = tokenizer.encode(SENTENCES * 4, PAIRS * 4 if paired else None, max_length=16)
+
+    def task(count: int) -> Pretraining:
+        with default_dtype(np.float64):
+            return Pretraining(bert_of(tokenizer, 0.0), encoded, tokenizer, 16, 0.3, (0, 1), parts=count)
+
+    for step in (0, 3):
+        assert_same_step(task(1), task(parts), step, parts)
+
+
+def test_a_part_without_a_word_to_guess_is_passed_over(tokenizer: Tokenizer) -> None:
+    encoded = tokenizer.encode(SENTENCES, max_length=12)
+    task = Pretraining(bert_of(tokenizer, 0.0), encoded, tokenizer, 8, 1e-9, (0, 1), parts=8)
+    (terms,) = task.losses(0)  # of the one word that there always is
+    assert math.isfinite(terms["loss"].item())
+
+
+def test_pairs_are_pretrained_with_their_segments(tokenizer: Tokenizer) -> None:
+    encoded = tokenizer.encode(SENTENCES, PAIRS, max_length=16)
+    slopes = pieces_and_gradients(Pretraining(bert_of(tokenizer, 0.0), encoded, tokenizer, 8, 0.3, (0, 1)), 0)[2]
+    assert (np.abs(slopes["bert.embeddings.token_type_embeddings.weight"]).max(axis=1) > 0).all()
+
+
+@pytest.mark.parametrize("paired", [False, True])
+@pytest.mark.parametrize("parts", [2, 3, 5])
+def test_fine_tuning_in_parts(tokenizer: Tokenizer, parts: int, paired: bool) -> None:
+    encoded, labels = tokenizer.encode(SENTENCES, PAIRS if paired else None, max_length=16), np.arange(8) % 3
+    data = encoded, labels
+
+    def task(count: int) -> FineTuning:
+        return FineTuning(bert_of(tokenizer, 0.0, labels=3), data, data, 7, (0, 2), parts=count)
+
+    for step in (0, 3):
+        assert_same_step(task(1), task(parts), step, parts)
+
+
+def test_dropout_in_parts_is_drawn_part_after_part(tokenizer: Tokenizer) -> None:
+    """From the one generator of the step: the parts' losses are those of the parts computed by hand."""
+    encoded, labels = tokenizer.encode(SENTENCES, max_length=12), np.arange(8) % 2
+    task = FineTuning(bert_of(tokenizer, 0.3, labels=2), (encoded, labels), (encoded, labels), 7, (0, 2), parts=2)
+    found = [terms["loss"].item() for terms in task.losses(4)]
+    rng, batch = np.random.default_rng([0, 2, 1, 4]), BatchStream(encoded, labels, 7, (0, 2, 0)).batch(4)
+    for loss, rows in zip(found, (slice(0, 3), slice(3, 7)), strict=True):
+        out = task.model(batch.input_ids[rows], batch.mask[rows], None, rng)
+        assert batch.labels is not None
+        expected = cross_entropy(out.logits, batch.labels[rows]).item() * (rows.stop - rows.start) / 7
+        assert loss == pytest.approx(expected, rel=1e-12)

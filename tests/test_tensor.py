@@ -1,5 +1,6 @@
 """Tensors: their types, their values, and the switches of a thread."""
 
+import operator
 import threading
 from collections.abc import Callable
 from typing import Any
@@ -9,7 +10,7 @@ import pytest
 from helpers import assert_sentence, gradient, leaf, random_leaf
 
 from minispike import default_dtype, no_grad, ops
-from minispike.errors import AutogradError
+from minispike.errors import AutogradError, ShapeError
 from minispike.nn.module import Parameter
 from minispike.tensor import Tensor, enable_grad, get_default_dtype, grad_enabled
 
@@ -145,6 +146,34 @@ def test_data_is_read_only_and_assign_is_the_way() -> None:
         np.testing.assert_array_equal(x.data, np.full(shape, 3.0))
 
 
+def test_array_is_read_only_too_wherever_the_tensor_comes_from() -> None:
+    x = leaf(np.ones((2, 2)))
+    y = (x * x).transpose().reshape(4)
+    y.sum().backward(retain_graph=True)
+    assert x.grad is not None
+    for tensor in (x, Tensor(2.0), Parameter([1.0]), y, y[1:], y.sum(), x.detach(), x.grad, x.grad + x.grad):
+        with pytest.raises(ValueError, match="read-only"):
+            tensor.array[...] = 5.0
+        with pytest.raises(ValueError, match="read-only"):
+            tensor.array += 1.0
+    x.assign(np.zeros((2, 2)))
+    with pytest.raises(ValueError, match="read-only"):
+        x.array[...] = 5.0
+    with pytest.raises(AutogradError, match="assigned to since"):
+        y.sum().backward()
+
+
+def test_the_arrays_of_the_caller_stay_writable() -> None:
+    values, index, mask = np.ones((2, 3)), np.array([0, 1]), np.array([True, False])
+    x = leaf(values)
+    y = (x + values)[index, index] * values[:, 0]
+    loss = ops.where(mask, y, values[0, 0]).sum()
+    for array in (values, index, mask):
+        array[...] = 0  # and the graph does not see it
+    loss.backward()
+    np.testing.assert_array_equal(gradient(x), [[1.0, 0.0, 0.0], [0.0, 0.0, 0.0]])
+
+
 def test_assign_leaves_what_was_made_before() -> None:
     x = leaf(np.ones((2, 2)))
     row, apart, view = x.detach()[0], x.detach(), x.data
@@ -174,6 +203,95 @@ def test_len_item_bool_float_repr() -> None:
     assert [row.item() for row in Tensor([1.0, 2.0])] == [1.0, 2.0]
     with pytest.raises(AttributeError):
         x.unknown  # noqa: B018
+
+
+# --- among NumPy's arrays
+
+
+def test_numpy_reads_a_tensor_without_a_gradient() -> None:
+    x = Tensor([[1.0, 2.0]])
+    assert np.array(x).dtype == F32 and np.array(x).flags.writeable
+    assert np.asarray(x).base is x.array or np.shares_memory(np.asarray(x), x.array)
+    assert not np.asarray(x).flags.writeable
+    assert np.asarray(x, np.float64).dtype == F64
+    np.testing.assert_array_equal(np.concatenate([x, x]), [[1.0, 2.0]] * 2)
+    np.testing.assert_array_equal(Tensor([x, x]).data, [[[1.0, 2.0]]] * 2)
+    with pytest.raises(ValueError, match="without a copy"):
+        x.__array__(np.float64, copy=False)
+
+
+def test_numpy_does_not_lose_a_gradient_without_a_word() -> None:
+    x = leaf([1.0, 2.0])
+    for job in (lambda: np.array(x), lambda: np.asarray(x * 2.0), lambda: Tensor([x, x]), lambda: np.stack([x, x])):
+        with pytest.raises(AutogradError, match=r"numpy.asarray\(tensor\): .* try tensor.numpy\(\)") as caught:
+            job()
+        assert_sentence(caught.value)
+    np.testing.assert_array_equal(x.numpy(), [1.0, 2.0])
+
+
+def test_shapes_and_axes_as_numpy_takes_them() -> None:
+    x = random_leaf((2, 3))
+    for made in (x.reshape((3, 2)), x.reshape([3, 2]), x.reshape(3, 2), x.reshape((np.int64(3), -1))):
+        np.testing.assert_array_equal(made.data, x.data.reshape(3, 2))
+    for made in (x.transpose((1, 0)), x.transpose([1, 0]), x.transpose(1, 0), x.transpose()):
+        np.testing.assert_array_equal(made.data, x.data.T)
+    np.testing.assert_array_equal(x.sum(np.int64(0)).data, x.data.sum(0))
+    for job in (
+        lambda: x.reshape("ab"),
+        lambda: x.reshape(1.5, 4),
+        lambda: x.transpose((0, (1,))),
+        lambda: x.reshape(),
+    ):
+        with pytest.raises(ShapeError) as caught:
+            job()
+        assert_sentence(caught.value)
+
+
+@pytest.mark.parametrize("compare", [operator.eq, operator.ne, operator.lt, operator.le, operator.gt, operator.ge])
+def test_comparisons_are_arrays_of_booleans(compare: Callable[[Any, Any], Any]) -> None:
+    x = leaf([0.1, 1.0, 2.0], np.float32)
+    for other in (1.0, 0.1, 2, [2.0, 1.0, 0.0], np.array([2.0, 1.0, 0.0]), Tensor([2.0, 1.0, 0.0])):
+        array = np.asarray(other, np.float32)
+        for found, expected in (
+            (compare(x, other), compare(x.array, array)),
+            (compare(other, x), compare(array, x.array)),
+        ):
+            assert type(found) is np.ndarray and found.dtype == bool
+            np.testing.assert_array_equal(found, expected)
+    with pytest.raises(ShapeError) as caught:
+        compare(x, np.ones(2))
+    assert_sentence(caught.value)
+
+
+def test_what_cannot_be_compared_is_not_equal() -> None:
+    x = leaf([1.0, 2.0])
+    for other in (None, "a", object(), [None]):
+        assert (x == other) is False and (x != other) is True
+        with pytest.raises(TypeError, match="not supported between instances"):
+            _ = x < other
+    assert len({x, x, leaf([1.0, 2.0])}) == 2  # a tensor is its own key, whatever its values
+    np.testing.assert_array_equal(ops.where(x > 1.0, x, 0.0).data, [0.0, 2.0])
+    np.testing.assert_array_equal(x[x > 1.0].data, [2.0])
+
+
+def test_what_has_no_axes_or_more_than_one_element() -> None:
+    for job in (lambda: iter(Tensor(1.0)), lambda: len(Tensor(1.0))):
+        with pytest.raises(TypeError, match="without axes"):
+            job()
+    for shape in ((2,), (0,)):
+        with pytest.raises(ShapeError, match=r"bool\(tensor\): .*any\(\)") as caught:
+            bool(Tensor(np.ones(shape)))
+        assert_sentence(caught.value)
+        with pytest.raises(ShapeError):
+            float(Tensor(np.ones(shape)))
+
+
+@pytest.mark.parametrize("value", [None, "a", "1.5", [1, None], [[1], [1, 2]], np.array([1, "a"], object), 1j, {1}, {}])
+def test_what_is_no_number_is_refused(value: Any) -> None:
+    for job in (lambda: Tensor(value), lambda: Tensor([1.0]) + value, lambda: value * Tensor([1.0])):
+        with pytest.raises(ShapeError, match="Tensor: expected real numbers") as caught:
+            job()
+        assert_sentence(caught.value)
 
 
 # --- switches

@@ -125,6 +125,52 @@ def test_bad_requests_are_refused(learnt: Tokenizer) -> None:
             learnt.token(number)
 
 
+# ---------------------------------------------------------------- text is text
+
+
+MARKS = "a [SEP] b[MASK]c [CLS][PAD] [UNK]"
+
+
+def test_special_tokens_in_a_text_are_text(vocabulary: Path, learnt: Tokenizer) -> None:
+    for tokenizer in (learnt, Tokenizer.from_file(vocabulary), Tokenizer.train([*CORPUS, "[ ] mask sep"] * 3, 200)):
+        special = {tokenizer.pad_id, tokenizer.cls_id, tokenizer.sep_id, tokenizer.mask_id}
+        (single,), (pair,) = tokenizer.encode([MARKS]).ids, tokenizer.encode([MARKS], [MARKS]).ids
+        assert not special & set(single[1:-1].tolist())
+        assert np.count_nonzero(pair == tokenizer.sep_id) == 2 and tokenizer.mask_id not in pair
+        apart = MARKS.replace("[", "[ ").replace("]", " ]")
+        assert single.tolist() == tokenizer.encode([apart]).ids[0].tolist()
+    assert tokens(tokenizer, "A [SEP] film") == ["[CLS]", "a", "[", "sep", "]", "film", "[SEP]"]
+
+
+def test_marks_of_augmentation_are_masks(vocabulary: Path, learnt: Tokenizer) -> None:
+    library = tokenizers.Tokenizer.from_str(learnt._inner.to_str())
+    texts = ["a good [MASK] .", "[MASK]", "[MASK] [MASK] film", "films[MASK]are", "", "no mark"]
+    encoded = learnt.encode(texts, mask_marks=True)
+    assert [ids.tolist() for ids in encoded.ids] == [library.encode(text).ids for text in texts]
+    assert encoded.unknown == learnt.encode([text.replace("[MASK]", " a ") for text in texts]).unknown
+    assert learnt.mask_id not in learnt.encode(texts).ids[0]
+    (ids,) = learnt.encode(["[SEP] [MASK] good film"], max_length=4, mask_marks=True).ids
+    assert len(ids) == 4 and np.count_nonzero(ids == learnt.sep_id) == 1
+    pair = learnt.encode(["a [MASK]"], ["[MASK] b"], mask_marks=True)
+    assert np.count_nonzero(pair.ids[0] == learnt.mask_id) == 2
+    vocabulary.write_text("\n".join(t for t in VOCAB if t != "[MASK]"), encoding="utf-8")
+    plain = Tokenizer.from_file(vocabulary)
+    assert [plain.token(int(i)) for i in plain.encode(["a [MASK]"], mask_marks=True).ids[0]][1:3] == ["a", "[UNK]"]
+
+
+@pytest.mark.parametrize("change", ["ordinary tokens", "split at spaces"])
+def test_files_that_would_find_special_tokens_still_do_not(tmp_path: Path, learnt: Tokenizer, change: str) -> None:
+    stored = json.loads(learnt._inner.to_str())
+    if change == "ordinary tokens":
+        for token in stored["added_tokens"]:
+            token["special"] = False
+    else:
+        stored["normalizer"], stored["pre_tokenizer"] = None, {"type": "WhitespaceSplit"}
+    (tmp_path / "tokenizer.json").write_text(json.dumps(stored), encoding="utf-8")
+    tokenizer = Tokenizer.from_file(tmp_path)
+    assert tokens(tokenizer, "a [SEP] a [MASK] [PAD]") == ["[CLS]", "a", "[UNK]", "a", "[UNK]", "[UNK]", "[SEP]"]
+
+
 # ---------------------------------------------------------------- files
 
 
@@ -235,7 +281,6 @@ def test_learnt_vocabularies_begin_with_the_special_tokens(learnt: Tokenizer) ->
     assert [learnt.token(i) for i in range(5)] == SPECIAL
     assert (learnt.pad_id, learnt.unk_id, learnt.cls_id, learnt.sep_id, learnt.mask_id) == (0, 1, 2, 3, 4)
     assert tokens(learnt, "A GOOD film.") == ["[CLS]", "a", "good", "film", ".", "[SEP]"]
-    assert tokens(learnt, "[MASK] film")[1:3] == ["[MASK]", "film"]
     assert learnt.encode(CORPUS).unknown == 0.0
     assert learnt.vocab_size <= 100
 
@@ -292,6 +337,23 @@ def test_a_published_tokenizer_and_its_vocabulary_agree(shared: Path) -> None:
     whole.check_matches(30522)
     assert (whole.pad_id, whole.unk_id, whole.cls_id, whole.sep_id, whole.mask_id) == (0, 100, 101, 102, 103)
     assert a.lengths.max() < 100 and a.truncated == 0.0 and a.unknown < 0.001
+
+
+def test_published_tokenizers_take_a_text_as_text(shared: Path) -> None:
+    models = shared / "models"
+    for path in (
+        models / "minilm-l6",
+        models / "minilm-l6" / "vocab.txt",
+        models / "vocab" / "bert-base-uncased-vocab.txt",
+    ):
+        tokenizer = Tokenizer.from_file(path)
+        assert tokens(tokenizer, "a [SEP] b[MASK]")[1:-1] == ["a", "[", "sep", "]", "b", "[", "mask", "]"]
+        (ids,) = tokenizer.encode(["a [SEP] b[MASK]"], mask_marks=True).ids
+        assert [tokenizer.token(int(i)) for i in ids[1:-1]] == ["a", "[", "sep", "]", "b", "[MASK]"]
+    chinese = Tokenizer.from_file(models / "vocab" / "bert-base-chinese-vocab.txt")
+    (ids,) = chinese.encode(["味[MASK]不错"], mask_marks=True).ids
+    assert [chinese.token(int(i)) for i in ids] == ["[CLS]", "味", "[MASK]", "不", "错", "[SEP]"]
+    assert chinese.mask_id not in chinese.encode(["味[MASK]不错"]).ids[0]
 
 
 def test_published_pairs_equal_the_library(shared: Path) -> None:

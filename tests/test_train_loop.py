@@ -21,11 +21,11 @@ from minispike.nn.layers import Linear
 from minispike.ops import mean
 from minispike.tensor import Tensor
 from minispike.train.journal import Journal
-from minispike.train.loop import Keeper, TrainConfig, _evaluation_due, train
+from minispike.train.loop import Keeper, SelectedConfig, TrainConfig, _evaluation_due, train
 
 TRUTH = np.array([[1.0, -2.0, 0.5]])
 NEVER = math.inf  # minutes
-CONFIG = TrainConfig(steps=12, batch_size=8, learning_rate=0.05, warmup=0.2, weight_decay=0.1, evaluations=4)
+CONFIG = SelectedConfig(steps=12, batch_size=8, learning_rate=0.05, warmup=0.2, weight_decay=0.1, evaluations=4)
 
 Facts = Mapping[str, float]
 Lines = list[dict[str, Any]]
@@ -95,7 +95,7 @@ def assert_same_weights(a: Mapping[str, Any], b: Mapping[str, Any]) -> None:
 
 def test_it_learns(tmp_path: Path) -> None:
     task = Regression()
-    c = TrainConfig(steps=300, batch_size=8, learning_rate=0.1, weight_decay=0.0, clip=0.0)
+    c = SelectedConfig(steps=300, batch_size=8, learning_rate=0.1, weight_decay=0.0, clip=0.0)
     facts, lines = run(tmp_path, task, c)
     np.testing.assert_allclose(task.model.weight.numpy(), TRUTH, atol=1e-2)
     np.testing.assert_allclose(task.model.bias.numpy(), [1], atol=1e-2)
@@ -111,7 +111,8 @@ def test_the_first_step_by_hand(tmp_path: Path) -> None:
     error = x @ start["weight"].T + start["bias"] - (x @ TRUTH.T + 1)
     slope = {"weight": 2 * error.T @ x / 8, "bias": 2 * error.mean(axis=0)}
     norm = math.sqrt(sum((g**2).sum() for g in slope.values()))
-    _, lines = run(tmp_path, task, TrainConfig(steps=1, batch_size=8, learning_rate=0.1, weight_decay=0.2, clip=1e-3))
+    c = SelectedConfig(steps=1, batch_size=8, learning_rate=0.1, weight_decay=0.2, clip=1e-3)
+    _, lines = run(tmp_path, task, c)
     line = losses_of(lines)[0]
     assert line["gradient_norm"] == pytest.approx(norm)  # before clipping
     assert (line["phase"], line["step"], line["rate"]) == ("toy", 0, 0.1)
@@ -135,7 +136,7 @@ def test_what_decays(tmp_path: Path, everything: bool) -> None:
     task = Still()
     task.model.bias.assign(np.array([3.0]))
     start = task.model.state_dict()
-    run(tmp_path, task, TrainConfig(steps=2, warmup=0, schedule="constant", weight_decay=0.5, learning_rate=0.1,
+    run(tmp_path, task, SelectedConfig(steps=2, warmup=0, schedule="constant", weight_decay=0.5, learning_rate=0.1,
                                       decay_all=everything))  # fmt: skip
     found = task.model.state_dict()
     np.testing.assert_allclose(found["weight"], start["weight"] * 0.95**2)
@@ -190,7 +191,7 @@ def test_without_dev_the_last_weights_stay(tmp_path: Path) -> None:
 )
 def test_patience(tmp_path: Path, patience: int, scores: Sequence[float], evaluations: int) -> None:
     task = Regression(scores=scores)
-    c = TrainConfig(steps=6, batch_size=8, evaluations=6, patience=patience)
+    c = SelectedConfig(steps=6, batch_size=8, evaluations=6, patience=patience)
     facts, lines = run(tmp_path, task, c)
     assert len(task.evaluated) == len(task.asked) == len(losses_of(lines)) == evaluations
     assert facts["score"] == max(scores[:evaluations])
@@ -199,7 +200,7 @@ def test_patience(tmp_path: Path, patience: int, scores: Sequence[float], evalua
 
 @given(steps=st.integers(1, 300), evaluations=st.integers(1, 60))
 def test_dev_is_looked_at_as_often_as_promised(steps: int, evaluations: int) -> None:
-    c = TrainConfig(steps=steps, evaluations=evaluations)
+    c = SelectedConfig(steps=steps, evaluations=evaluations)
     due = [step for step in range(steps) if _evaluation_due(step, c)]
     assert len(due) == min(steps, evaluations)
     assert due[-1] == steps - 1
@@ -209,14 +210,26 @@ def test_dev_is_looked_at_as_often_as_promised(steps: int, evaluations: int) -> 
 
 def test_evaluations_by_hand(tmp_path: Path) -> None:
     task = Regression()
-    run(tmp_path, task, TrainConfig(steps=10, batch_size=8, evaluations=4))
+    run(tmp_path, task, SelectedConfig(steps=10, batch_size=8, evaluations=4))
     assert task.evaluated == [2, 4, 7, 9]
+
+
+def test_a_phase_without_dev_keeps_its_last_weights(tmp_path: Path) -> None:
+    """It has no settings for what it does not do, and nobody looks at dev."""
+    task, selected = Regression(), Regression()
+    c = TrainConfig(steps=12, batch_size=8, learning_rate=0.05, warmup=0.2, weight_decay=0.1)
+    assert not hasattr(c, "evaluations") and not hasattr(c, "patience")
+    facts, lines = run(tmp_path / "plain", task, c)
+    run(tmp_path / "selected", selected)
+    assert facts == {"score": -math.inf, "step": -1} and task.evaluated == []
+    assert len(losses_of(lines)) == len(lines) == 12
+    assert_same_weights(task.model.state_dict(), selected.weights_then[-1])  # of the same steps
 
 
 @pytest.mark.parametrize(("steps", "every"), [(12, 1), (399, 1), (400, 2)])
 def test_the_journal(tmp_path: Path, steps: int, every: int) -> None:
     """About 200 lines of losses, the first and the last step among them, with the rate they were made at."""
-    c = TrainConfig(steps=steps, batch_size=8, learning_rate=0.05, evaluations=1)
+    c = SelectedConfig(steps=steps, batch_size=8, learning_rate=0.05, evaluations=1)
     _, lines = run(tmp_path, Regression(), c)
     assert [line["step"] for line in losses_of(lines)] == sorted({*range(0, steps, every), steps - 1})
     for line in losses_of(lines):
@@ -290,9 +303,12 @@ def test_a_gradient_that_is_no_number(tmp_path: Path) -> None:
     ],
 )  # fmt: skip
 def test_impossible_settings(values: dict[str, Any]) -> None:
-    with pytest.raises(ConfigError, match=f"^{next(iter(values))}: expected") as caught:
-        TrainConfig(**values)
-    assert_sentence(caught.value)
+    for kind in (SelectedConfig, TrainConfig):
+        if kind is TrainConfig and next(iter(values)) in ("evaluations", "patience"):
+            continue
+        with pytest.raises(ConfigError, match=f"^{next(iter(values))}: expected") as caught:
+            kind(**values)
+        assert_sentence(caught.value)
 
 
 # ---- Interrupted and taken up
@@ -349,7 +365,7 @@ def test_resumed_twice(tmp_path: Path) -> None:
 @pytest.mark.parametrize("saved_after", [1, 2, 3, 4, 5])
 def test_the_selection_is_resumed_too(tmp_path: Path, saved_after: int) -> None:
     """The best may lie before the checkpoint, and the patience that is left is what was left."""
-    c = TrainConfig(steps=12, batch_size=8, learning_rate=0.05, evaluations=12, patience=4)
+    c = SelectedConfig(steps=12, batch_size=8, learning_rate=0.05, evaluations=12, patience=4)
     scores = (1, 2, 9, 3, 1, 8, 4, 4, 4, 5, 0, 0)
     straight = Regression(scores=scores)
     expected = run(tmp_path / "straight", straight, c)
@@ -362,7 +378,7 @@ def test_the_selection_is_resumed_too(tmp_path: Path, saved_after: int) -> None:
 
 def test_a_run_that_has_stopped_stays_stopped(tmp_path: Path) -> None:
     """Killed after patience ran out, before its results were on record."""
-    c = TrainConfig(steps=12, batch_size=8, evaluations=12, patience=2)
+    c = SelectedConfig(steps=12, batch_size=8, evaluations=12, patience=2)
     scores = (1, 3, 2, 2)
     task = Regression(scores=scores)
     expected = run(tmp_path, task, c, minutes=0)

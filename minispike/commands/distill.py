@@ -12,6 +12,7 @@ from minispike.pipeline import distill
 from minispike.runfolder import CONFIG, REPORT, Facts, read_config
 from minispike.seeds import PLAN, Plan, run_seeds, spread
 from minispike.settings import describe
+from teachers.source import OnnxTeachers
 
 
 def run(args: Namespace) -> int:
@@ -25,13 +26,13 @@ def run(args: Namespace) -> int:
     plan = Plan.read(out) if args.resume and (out / PLAN).is_file() else None
     if plan is None and args.seeds is not None:
         plan = Plan.of(assemble(args), args.seeds)
-    resume = args.resume is not None
+    resume, teachers = args.resume is not None, OnnxTeachers()
     try:
         if plan is not None:
-            _tell_all(run_seeds(plan, out, resume=resume, say=say), out)
+            _tell_all(run_seeds(plan, out, teachers, resume=resume, say=say), out)
         else:
             config = read_config(out) if resume else assemble(args)
-            _tell(distill(config, out, resume=resume, begin=lambda: say(describe(config))), out)
+            _tell(distill(config, out, teachers, resume=resume, begin=lambda: say(describe(config))), out)
     except KeyboardInterrupt:
         if any((out / name).is_file() for name in (CONFIG, PLAN)):
             go_on = command("minispike", "distill", "--resume", out)

@@ -2,9 +2,11 @@
 
 import os
 import platform
+import sys
 from argparse import Namespace
-from importlib import metadata
+from importlib import import_module, metadata
 from importlib.util import find_spec
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -16,6 +18,8 @@ _EXTRAS = {
     "distill": ("tokenizers", "onnxruntime", "onnx", "safetensors", "tqdm", "threadpoolctl"),
     "viz": ("matplotlib",),
 }
+_USED = {"matplotlib": "matplotlib.figure"}
+"""The part of a package that is really used, where the package alone imports next to nothing."""
 
 
 def run(args: Namespace) -> int:
@@ -23,7 +27,7 @@ def run(args: Namespace) -> int:
     sections = {
         "versions": _versions(),
         "packages": [_package(extra, name) for extra, names in _EXTRAS.items() for name in names],
-        "backends": [_backend(name) for name in backend.backends()],
+        "backends": [_backend(name) for name in dict.fromkeys((*backend.backends(), backend.current()))],
         "matrix products": _blas(),
         "environment": [_environment(name) for name in _VARIABLES],
     }
@@ -48,12 +52,26 @@ def _versions() -> list[str]:
 
 
 def _package(extra: str, name: str) -> str:
-    if find_spec(name) is None:
-        return f'{name:14} missing; pip install "minispike[{extra}]"'
+    """A package as it is imported: that its files are there does not mean that it works."""
     try:
-        return f"{name:14} {metadata.version(name)}"
+        if find_spec(name) is None:
+            return f'{name:14} missing; pip install "minispike[{extra}]"'
+        module = import_module(_USED.get(name, name))
+    except Exception as error:  # a compiled library that does not load raises whatever it likes
+        cause = " ".join(f"{type(error).__name__}: {error}".split())
+        return f'{name:14} broken; {cause}; pip install --force-reinstall "{name}"'
+    return f"{name:14} {_version(name, module)}"
+
+
+def _version(name: str, module: ModuleType) -> str:
+    """What the package itself says, or else what the installer has noted."""
+    said = getattr(sys.modules.get(name, module), "__version__", None)
+    if said is not None:
+        return str(said)
+    try:
+        return metadata.version(name)
     except metadata.PackageNotFoundError:
-        return f"{name:14} of unknown version"
+        return "of unknown version"
 
 
 def _backend(name: str) -> str:
@@ -74,13 +92,13 @@ def _devices(cupy: Any) -> str:
 
 def _blas() -> list[str]:
     """What multiplies matrices, and with how many threads."""
-    if find_spec("threadpoolctl") is None:
+    try:
+        threadpool_info = import_module("threadpoolctl").threadpool_info
+    except Exception:  # `packages` has said why
         blas: Any = np.show_config(mode="dicts")
         built = blas.get("Build Dependencies", {}).get("blas", {})
         hint = 'for the number of threads: pip install "minispike[distill]"'
         return [f"{built.get('name', 'unknown')} {built.get('version', '')}; {hint}"]
-    from threadpoolctl import threadpool_info
-
     return [
         f"{pool['internal_api']} {pool.get('version') or ''}, threads: {pool['num_threads']}"
         for pool in threadpool_info()

@@ -1,5 +1,6 @@
 """From flags to a configuration: preset, then environment, then file, then flags, then ``--set``."""
 
+import os
 import shlex
 import tomllib
 from argparse import Namespace
@@ -20,6 +21,9 @@ FLAGS = {
     "seed": "seed",
 }
 """Flags that are settings, with their keys."""
+
+PATHS = (("data", "path"), ("data", "text"), ("teacher", "path"), ("teacher", "cache_folder"))
+"""Settings that are paths, as section and name."""
 
 
 def assemble(args: Namespace, *, own_data: bool = False) -> RunConfig:
@@ -45,7 +49,7 @@ def assemble(args: Namespace, *, own_data: bool = False) -> RunConfig:
         config = read_toml(RunConfig, args.config, config)
     given = {key: getattr(args, flag, None) for flag, key in FLAGS.items()}
     flags = [f"{key}={value}" for key, value in given.items() if value is not None]
-    return override(replace(config, preset=name), [*flags, *args.set])
+    return _absolute(override(replace(config, preset=name), [*flags, *args.set]))
 
 
 def refuse_settings(args: Namespace, *also: str) -> None:
@@ -88,6 +92,15 @@ def list_settings(config: RunConfig) -> str:
 def command(*words: object) -> str:
     """A command as it can be typed."""
     return shlex.join(str(word) for word in words)
+
+
+def _absolute(config: RunConfig) -> RunConfig:
+    """Paths from the root, so that a run can be resumed from any folder."""
+    for section, name in PATHS:
+        part = getattr(config, section)
+        if path := getattr(part, name):
+            config = replace(config, **{section: replace(part, **{name: os.path.abspath(path)})})
+    return config
 
 
 def _peek(file: str | None) -> dict[str, Any]:

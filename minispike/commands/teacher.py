@@ -10,7 +10,7 @@ from minispike.commands.text import interval, percent, say
 from minispike.config import RunConfig
 from minispike.runfolder import CONFIG, Facts, read_config
 from minispike.settings import describe
-from minispike.teacher_jobs import ONNX, convert_teacher, finetune_teacher, pretrain_teacher
+from teachers.jobs import ONNX, convert_teacher, finetune_teacher, pretrain_teacher
 
 
 def pretrain(args: Namespace) -> int:

@@ -7,6 +7,7 @@ it were drawn in this process, in an earlier one, or never, so a resumed run see
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -14,7 +15,7 @@ from numpy.typing import ArrayLike, NDArray
 from minispike.data.tokenizer import Encoded
 from minispike.errors import ConfigError, DataError, ShapeError, problem
 
-__all__ = ["Batch", "BatchStream", "collate", "epoch_order", "in_order"]
+__all__ = ["Batch", "BatchStream", "collate", "epoch_order", "in_order", "near_equal"]
 
 _WINDOW = 50  # batches' worth of shuffled texts that are sorted together: more would pad less and mix less
 
@@ -40,6 +41,25 @@ class Batch:
     def __len__(self) -> int:
         """The number of texts B."""
         return len(self.index)
+
+    def part(self, rows: slice) -> "Batch":
+        """Some of the texts, padded to L as before: computed part by part, a batch gives what it gives as a whole."""
+        segment_ids = None if self.segment_ids is None else self.segment_ids[rows]
+        labels = None if self.labels is None else self.labels[rows]
+        return Batch(self.input_ids[rows], self.mask[rows], segment_ids, labels, self.index[rows])
+
+
+def near_equal(count: int, parts: int) -> list[slice]:
+    """Cut ``count`` rows into ``parts`` consecutive pieces, or one for each row if there are fewer rows.
+
+    No piece has more than one row more than another.
+
+    >>> near_equal(7, 3)
+    [slice(0, 2, None), slice(2, 4, None), slice(4, 7, None)]
+    """
+    parts = min(parts, max(count, 1))
+    bounds = [count * i // parts for i in range(parts + 1)]
+    return [slice(start, stop) for start, stop in pairwise(bounds)]
 
 
 def collate(encoded: Encoded, index: ArrayLike, labels: NDArray[np.int64] | None = None, pad_id: int = 0) -> Batch:
@@ -72,10 +92,12 @@ def collate(encoded: Encoded, index: ArrayLike, labels: NDArray[np.int64] | None
 
 
 def epoch_order(lengths: NDArray[np.int64], batch_size: int, rng: np.random.Generator) -> list[NDArray[np.int64]]:
-    """Divide N texts at random into batches of similar length.
+    """Divide N texts at random into batches of similar length, all of them full.
 
     The texts are shuffled, sorted by length within windows of 50 batches, cut into batches, and the batches
-    are shuffled. Every text is in one batch. If ``batch_size`` does not divide N, one batch is smaller.
+    are shuffled. No text is in two batches. If ``batch_size`` does not divide N, the texts that would not fill
+    another batch are left out: a step counts as much as any other, so its few texts would count for too much.
+    Which ones they are is drawn anew for each epoch. Fewer texts than ``batch_size`` are one batch.
 
     Args:
         lengths: [N] tokens of each text.
@@ -89,7 +111,8 @@ def epoch_order(lengths: NDArray[np.int64], batch_size: int, rng: np.random.Gene
         ConfigError: ``batch_size`` is less than 1.
     """
     _check_size(batch_size)
-    order = rng.permutation(len(lengths))
+    order = rng.permutation(len(lengths))  # cut before the lengths are looked at, lest the long ones be left out
+    order = order[: max(len(order) // batch_size, 1) * batch_size]
     batches: list[NDArray[np.int64]] = []
     for start in range(0, len(order), _WINDOW * batch_size):
         window = order[start : start + _WINDOW * batch_size]
@@ -100,13 +123,13 @@ def epoch_order(lengths: NDArray[np.int64], batch_size: int, rng: np.random.Gene
 class BatchStream:
     """An endless stream of training batches that can be entered at any step.
 
-    Epoch after epoch, every text once in each, in the order of `epoch_order` with the generator
+    Epoch after epoch, every text at most once in each, in the order of `epoch_order` with the generator
     ``np.random.default_rng([*seed_key, epoch])``. ``batch(step)`` depends on nothing else.
 
     Args:
         encoded: the N texts, at least one.
         labels: [N] int64, or ``None``.
-        batch_size: texts in a batch B; the last one of an epoch's cut may be smaller.
+        batch_size: texts in a batch B; all N of them, if there are fewer.
         seed_key: integers >= 0 that name the stream, such as ``(seed, phase)``.
         pad_id: the token that pads; default 0.
 
@@ -134,18 +157,25 @@ class BatchStream:
         self._batch_size, self._seed_key = batch_size, tuple(seed_key)
         self._lengths = encoded.lengths
         self._cached: tuple[int, list[NDArray[np.int64]]] | None = None  # an epoch and its order
+        self._made: dict[int, Batch] = {}  # the last two batches by their step
 
     @property
     def batches_per_epoch(self) -> int:
-        """Steps after which every text has been seen once more."""
-        return -(-len(self._encoded) // self._batch_size)
+        """Steps of an epoch: how many full batches the texts make, at least one."""
+        return max(len(self._encoded) // self._batch_size, 1)
 
     def batch(self, step: int) -> Batch:
-        """The batch of a step, counted from 0. Raises ConfigError for a negative step."""
+        """The batch of a step, counted from 0. Raises ConfigError for a negative step.
+
+        The last two are remembered, for speed alone: a step asks for its own batch and looks at the next one.
+        """
         if step < 0:
             raise ConfigError(problem("step", expected="a number >= 0", got=str(step), hint="step=0"))
-        epoch, position = divmod(step, self.batches_per_epoch)
-        return collate(self._encoded, self._order(epoch)[position], self._labels, self._pad_id)
+        if step not in self._made:
+            epoch, position = divmod(step, self.batches_per_epoch)
+            batch = collate(self._encoded, self._order(epoch)[position], self._labels, self._pad_id)
+            self._made = dict([*self._made.items(), (step, batch)][-2:])
+        return self._made[step]
 
     def _order(self, epoch: int) -> list[NDArray[np.int64]]:
         """The batches of an epoch; the last one asked for is remembered, for speed alone."""

@@ -22,7 +22,7 @@ import itertools
 from bisect import bisect
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from typing import NamedTuple, TypeVar
 
 import numpy as np
@@ -44,30 +44,23 @@ _Chance = Callable[[], float]
 
 @dataclass(frozen=True)
 class ReviewsConfig:
-    """How much to write.
-
-    Attributes:
-        seed: fixes every sentence and every split; not negative. Default 0.
-        labelled: sentences of the training set. Default 4000.
-        dev: sentences of the development set. Default 1000.
-        test: sentences of the test set. Default 4000.
-        unlabelled: sentences without labels, from the templates of the training set. Default 20000.
+    """How much to write; no value is negative.
 
     Raises:
         ConfigError: a value is negative.
     """
 
-    seed: int = 0
-    labelled: int = 4000
-    dev: int = 1000
-    test: int = 4000
-    unlabelled: int = 20000
+    seed: int = field(default=0, metadata={"help": "fixes every sentence and every split of the built-in corpus"})
+    labelled: int = field(default=4000, metadata={"help": "sentences of its training set"})
+    dev: int = field(default=1000, metadata={"help": "sentences of its development set"})
+    test: int = field(default=4000, metadata={"help": "sentences of its test set"})
+    unlabelled: int = field(default=20000, metadata={"help": "its sentences without labels, from templates of train"})
 
     def __post_init__(self) -> None:
-        for field in fields(self):
-            if (value := getattr(self, field.name)) < 0:
-                hint = f"{field.name}={field.default}"
-                raise ConfigError(problem(field.name, expected="0 or more", got=str(value), hint=hint))
+        for item in fields(self):
+            if (value := getattr(self, item.name)) < 0:
+                hint = f"{item.name}={item.default}"
+                raise ConfigError(problem(item.name, expected="0 or more", got=str(value), hint=hint))
 
 
 @dataclass(frozen=True, eq=False)

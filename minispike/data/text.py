@@ -53,6 +53,11 @@ class Examples:
         """The number of examples N."""
         return len(self.texts)
 
+    @property
+    def sentences(self) -> tuple[str, ...]:
+        """Every text by itself: the N texts, and behind them, if they are pairs, the N second ones."""
+        return (*self.texts, *(self.pairs or ()))
+
     def subset(self, index: ArrayLike) -> "Examples":
         """The examples at the positions ``index`` (integers [M]), in that order."""
         chosen = np.asarray(index, dtype=np.int64)

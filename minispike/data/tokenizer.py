@@ -3,6 +3,8 @@
 The ``tokenizers`` library splits texts into pieces. What surrounds the pieces is written here, so that every
 tokenizer file behaves alike: the layout ``[CLS] text [SEP]`` or ``[CLS] text [SEP] text2 [SEP]``, truncation,
 and no padding (a batch is padded to its own longest text, see `minispike.data.batches`).
+
+A text is text: ``[SEP]`` or ``[MASK]`` in what somebody wrote is brackets and letters, and no special token.
 """
 
 from collections.abc import Iterable, Sequence
@@ -15,6 +17,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from minispike.data.text import data_error, read_text
 from minispike.data.wordpiece import (
+    MASK,
     SPECIAL,
     bert_tokenizer,
     is_uncased,
@@ -87,8 +90,11 @@ class Tokenizer:
     def __init__(self, inner: "tokenizers.Tokenizer", name: str = "tokenizer") -> None:
         inner.no_padding()
         inner.no_truncation()
+        inner.encode_special_tokens = True  # as the ordinary text that they are within a text
         self._inner, self._name = inner, name
         self.pad_id, self.unk_id, self.cls_id, self.sep_id = (self._find(token) for token in SPECIAL[:4])
+        self._is_special = np.zeros(self.vocab_size, dtype=bool)
+        self._is_special[[n for n in map(inner.token_to_id, SPECIAL) if n is not None]] = True
 
     @classmethod
     def from_file(cls, path: str | Path) -> "Tokenizer":
@@ -159,7 +165,7 @@ class Tokenizer:
     @property
     def mask_id(self) -> int:
         """The number of ``[MASK]``. Raises DataError if the vocabulary has none."""
-        return self._find("[MASK]")
+        return self._find(MASK)
 
     def token(self, id: int) -> str:
         """The spelling of a token. Raises DataError for a number outside the vocabulary."""
@@ -169,7 +175,14 @@ class Tokenizer:
             raise data_error(self._name, expected, str(id), "the tokenizer of the model")
         return token
 
-    def encode(self, texts: Sequence[str], pairs: Sequence[str] | None = None, max_length: int = 128) -> Encoded:
+    def encode(
+        self,
+        texts: Sequence[str],
+        pairs: Sequence[str] | None = None,
+        max_length: int = 128,
+        *,
+        mask_marks: bool = False,
+    ) -> Encoded:
         """Turn texts, or pairs of texts, into token numbers.
 
         What is longer than ``max_length`` loses its end; of a pair, the longer text loses first, until both
@@ -179,6 +192,8 @@ class Tokenizer:
             texts: N texts, or the first text of each pair.
             pairs: the N second texts; default none.
             max_length: the most tokens a text (or a pair) may have, special ones included; default 128.
+            mask_marks: read each ``[MASK]`` in a text as the mask token (as ``[UNK]`` where the vocabulary has
+                none), for texts in which augmentation has put it; default false.
 
         Raises:
             ShapeError: ``texts`` and ``pairs`` differ in number.
@@ -192,7 +207,8 @@ class Tokenizer:
         if max_length < special + len(sides):
             expected, got = f"at least {special + len(sides)}", str(max_length)
             raise ConfigError(problem("max_length", expected=expected, got=got, hint="max_length=128"))
-        rows = list(zip(*map(self._pieces, sides), strict=True))
+        pieces = self._pieces_and_masks if mask_marks else self._pieces
+        rows = list(zip(*map(pieces, sides), strict=True))
         kept = [_longest_first([len(part) for part in row], max_length - special) for row in rows]
         ids = [self._frame(row, keep) for row, keep in zip(rows, kept, strict=True)]
         segments = None if pairs is None else tuple(np.repeat(_SEGMENTS, [i + 2, j + 1]) for i, j in kept)
@@ -228,8 +244,26 @@ class Tokenizer:
         pieces: list[NDArray[np.int32]] = []
         for start in range(0, len(texts), _CHUNK):
             batch = self._inner.encode_batch_fast(list(texts[start : start + _CHUNK]), add_special_tokens=False)
-            pieces.extend(np.array(encoding.ids, dtype=np.int32) for encoding in batch)
+            for encoding in batch:
+                ids = np.array(encoding.ids, dtype=np.int32)
+                # A file that splits at spaces alone, or adds its tokens as ordinary ones, still finds "[SEP]".
+                ids[self._is_special[ids]] = self.unk_id
+                pieces.append(ids)
         return pieces
+
+    def _pieces_and_masks(self, texts: Sequence[str]) -> list[NDArray[np.int32]]:
+        """The pieces of each text, with a mask token for each ``[MASK]``."""
+        number = self._inner.token_to_id(MASK)
+        mask = np.array([self.unk_id if number is None else number], dtype=np.int32)
+        rows = [text.split(MASK) for text in texts]
+        pieces = iter(self._pieces([part for row in rows for part in row]))
+        joined = []
+        for row in rows:
+            found = [next(pieces)]
+            for _ in row[1:]:
+                found += [mask, next(pieces)]
+            joined.append(np.concatenate(found))
+        return joined
 
     def _frame(self, parts: Sequence[NDArray[np.int32]], keep: Sequence[int]) -> NDArray[np.int32]:
         """``[CLS] part [SEP]`` or ``[CLS] part [SEP] part [SEP]``, ``keep`` pieces of each: [L] int32."""

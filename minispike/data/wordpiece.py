@@ -13,9 +13,12 @@ from minispike.errors import BackendError, problem
 if TYPE_CHECKING:
     import tokenizers
 
-__all__ = ["SPECIAL", "bert_tokenizer", "is_uncased", "learn_pieces", "load_library", "read_vocabulary"]
+__all__ = ["MASK", "SPECIAL", "bert_tokenizer", "is_uncased", "learn_pieces", "load_library", "read_vocabulary"]
 
-SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
+MASK = "[MASK]"
+"""The token that stands for a hidden word, and its mark in text that augmentation wrote."""
+
+SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", MASK)
 """The special tokens of BERT, in the order in which a learnt vocabulary numbers them."""
 
 

@@ -1,18 +1,36 @@
-"""More sentences for the teacher to label: words masked, replaced and cut (Tang et al. 2019, arXiv 1903.12136).
+"""More text for the teacher to label: words masked, replaced and cut (Tang et al. 2019, arXiv 1903.12136).
 
 The original replaces a word by another of the same part of speech, which takes a tagger. Here a word is replaced
 by one that was seen between the same two neighbours somewhere in the training text: a class by distribution instead
-of by grammar. A word whose neighbours were seen with no other stays.
+of by grammar, which asks nothing of the language. A word whose neighbours were seen with no other stays.
+
+What a word is, each text says itself. One with Chinese characters has no spaces to go by: there every such
+character is a word, as in BERT's own tokenizer, and so is every run of other letters and digits, and every mark.
+A character is then replaced by one seen between the same two characters, and a piece of 1 to 5 words is one of 1 to
+5 characters. Any other text is cut at its spaces. White space stays as it was: none is put between characters.
 """
 
+import re
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 
 from minispike.data.overlap import normalise
+from minispike.data.text import Examples
 from minispike.errors import ConfigError, problem
+
+_CJK = (  # what BERT's tokenizer takes for Chinese characters: the blocks of ideographs, no kana and no hangul
+    "\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff"
+    "\U00020000-\U0002a6df\U0002a700-\U0002b73f\U0002b740-\U0002b81f\U0002b820-\U0002ceaf\U0002f800-\U0002fa1f"
+)
+_HAS_CJK = re.compile(f"[{_CJK}]")
+_CHARACTERS = re.compile(rf"(\s*)([{_CJK}]|[^\W{_CJK}]+|[^\w\s])")
+_SPACED = re.compile(r"(\s*)(\S+)")
+
+Words = Sequence[tuple[str, str]]
+"""The words of a text, each behind the white space before it: joined, they are the text."""
 
 
 @dataclass(frozen=True)
@@ -38,55 +56,93 @@ class AugmentConfig:
 
 
 def augment(
-    texts: Sequence[str], c: AugmentConfig, rng: np.random.Generator, held_out: Iterable[str] = ()
-) -> list[str]:
-    """Variants of the texts, without duplicates, the texts themselves, or anything equal to a held-out text.
+    examples: Examples, c: AugmentConfig, rng: np.random.Generator, held_out: Iterable[Examples] = ()
+) -> Examples:
+    """Variants of the examples, without duplicates, the examples themselves, or anything equal to a held-out one.
+
+    Of a pair, each text is varied by itself, and the variants make a pair. Pairs are compared as pairs: two of them
+    are equal if both texts are.
 
     Args:
-        texts: training sentences, words separated by spaces.
+        examples: training texts or pairs; labels have no part in it.
         c: probabilities and number of passes.
         rng: every choice comes from it.
-        held_out: dev and test texts, which must not be made by accident.
+        held_out: dev and test, texts or pairs like ``examples``, which must not be made by accident.
+
+    Returns:
+        Unlabelled texts, or pairs if ``examples`` are pairs.
     """
-    words_between = _words_between(texts)
-    seen = {normalise(t) for t in (*texts, *held_out)}
-    out: list[str] = []
+    sources = [tuple(map(split_words, example)) for example in _rows(examples)]
+    words_between = _words_between(words for source in sources for words in source)
+    seen = {_key(example) for part in (examples, *held_out) for example in _rows(part)}
+    out: list[tuple[str, ...]] = []
     for _ in range(c.passes):
-        for text in texts:
-            variant = _vary(text.split(), words_between, c, rng)
-            key = normalise(variant)
-            if key and key not in seen:
+        for source in sources:
+            variant = tuple(_vary(words, words_between, c, rng) for words in source)
+            key = _key(variant)
+            if all(key) and key not in seen:
                 seen.add(key)
                 out.append(variant)
-    return out
+    first, *second = zip(*out, strict=True) if out else [()] * len(_sides(examples))
+    return Examples(first, None, second[0] if second else None)
 
 
-def _words_between(texts: Sequence[str]) -> dict[tuple[str, str], list[str]]:
+def split_words(text: str) -> Words:
+    """The words of a text and the white space before each: characters where there are Chinese ones.
+
+    >>> split_words("a fine film")
+    [('', 'a'), (' ', 'fine'), (' ', 'film')]
+    >>> split_words("12点到 BUS站,好")
+    [('', '12'), ('', '点'), ('', '到'), (' ', 'BUS'), ('', '站'), ('', ','), ('', '好')]
+    """
+    return (_CHARACTERS if _HAS_CJK.search(text) else _SPACED).findall(text)
+
+
+def _sides(examples: Examples) -> tuple[tuple[str, ...], ...]:
+    return (examples.texts,) if examples.pairs is None else (examples.texts, examples.pairs)
+
+
+def _rows(examples: Examples) -> Iterable[tuple[str, ...]]:
+    """Each example as its one text or its two."""
+    return zip(*_sides(examples), strict=True)
+
+
+def _key(example: Iterable[str]) -> tuple[str, ...]:
+    """What two examples share that count as the same."""
+    return tuple(map(normalise, example))
+
+
+def _words_between(texts: Iterable[Words]) -> dict[tuple[str, str], list[str]]:
     """For every pair of neighbours the words that stood between them, as often as they did."""
     found: dict[tuple[str, str], list[str]] = defaultdict(list)
     for text in texts:
-        words = ["<s>", *text.split(), "</s>"]
+        words = _bounded(text)
         for left, word, right in zip(words, words[1:], words[2:], strict=False):
             found[left, right].append(word)
     return found
 
 
+def _bounded(words: Words) -> list[str]:
+    """The words with the ends of the text as neighbours of the first and the last."""
+    return ["<s>", *(word for _, word in words), "</s>"]
+
+
 def _vary(
-    words: list[str], words_between: dict[tuple[str, str], list[str]], c: AugmentConfig, rng: np.random.Generator
+    words: Words, words_between: Mapping[tuple[str, str], Sequence[str]], c: AugmentConfig, rng: np.random.Generator
 ) -> str:
-    padded = ["<s>", *words, "</s>"]
+    around = _bounded(words)
     out = []
-    for i, word in enumerate(words):
+    for i, (space, word) in enumerate(words):
         dice = rng.random()
         if dice < c.mask:
-            out.append("[MASK]")
+            out.append(space + "[MASK]")
         elif dice < c.mask + c.replace:
-            others = words_between.get((padded[i], padded[i + 2]), [word])
-            out.append(others[int(rng.integers(len(others)))])
+            others = words_between.get((around[i], around[i + 2]), [word])
+            out.append(space + others[int(rng.integers(len(others)))])
         else:
-            out.append(word)
+            out.append(space + word)
     if out and rng.random() < c.ngram:
         n = int(rng.integers(1, 6))
         start = int(rng.integers(max(1, len(out) - n + 1)))
         out = out[start : start + n]
-    return " ".join(out)
+    return "".join(out).strip()

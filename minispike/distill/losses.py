@@ -4,6 +4,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import reduce
+from typing import Literal
 
 from minispike.backend import Array
 from minispike.errors import ConfigError, ShapeError, problem
@@ -13,15 +14,36 @@ from minispike.tensor import Tensor
 
 
 @dataclass(frozen=True)
+class Alignment:
+    """Which of the teacher's layers each block learns from, and how their difference is counted.
+
+    The defaults mend what the authors' program does: there ``reach`` is "early", padding counts, and the loss is
+    divided by the batch size twice.
+    """
+
+    layers: tuple[int, ...] = field(default=(), metadata={"help": "teacher layer of each block; []: as reach says"})
+    reach: Literal["last", "early"] = field(
+        default="last", metadata={"help": "evenly spaced layers end at the teacher's last, or begin at its first"}
+    )
+    masked: bool = field(default=True, metadata={"help": "padding does not count"})
+    per_batch: bool = field(
+        default=False, metadata={"help": "sum over layers, divided by the batch size once more; false: mean"}
+    )
+
+    def __post_init__(self) -> None:
+        if self.reach not in ("last", "early"):
+            raise ConfigError(problem("reach", expected="last or early", got=repr(self.reach), hint="reach='last'"))
+
+
+@dataclass(frozen=True)
 class LossWeights:
     """The weight of each term, 0 to leave it out (and not compute it), and the temperature of the logits term."""
 
     features: float = field(default=0.3, metadata={"help": "hidden states of the mapped layers"})
-    embedding: float = field(default=0.0, metadata={"help": "embedding table, against where it started from"})
+    embedding: float = field(default=0.0, metadata={"help": "embedding table, against the teacher's"})
     logits: float = field(default=1.0, metadata={"help": "Kullback-Leibler divergence of the predictions"})
     cross_entropy: float = field(default=0.1, metadata={"help": "labels, on labelled sentences"})
     temperature: float = field(default=2.0, metadata={"help": "of the logits term, which is scaled by its square"})
-    reference: bool = field(default=False, metadata={"help": "scale the features term as the authors' program does"})
 
     def __post_init__(self) -> None:
         weights = {n: getattr(self, n) for n in ("features", "embedding", "logits", "cross_entropy")}
@@ -38,7 +60,7 @@ class LossWeights:
 
 
 def feature_loss(
-    features: Sequence[Tensor], targets: Sequence[Array], mask: Array | None, *, reference: bool = False
+    features: Sequence[Tensor], targets: Sequence[Array], mask: Array | None, *, per_batch: bool = False
 ) -> Tensor:
     """How far the student's hidden states are from the teacher's: squared error, mean over numbers and layers.
 
@@ -46,8 +68,8 @@ def feature_loss(
         features: the student's, one ``[B, L, D]`` a block.
         targets: the teacher's, of the layers the blocks are mapped to.
         mask: ``[B, L]``, True for tokens; padding does not count. None: all count.
-        reference: the sum over layers of the plain mean, divided by B once more, as the authors' program
-            computes it (its weight then depends on the batch size).
+        per_batch: the sum over layers, divided by B once more, as the authors' program computes it (its weight
+            then depends on the batch size).
 
     Raises:
         ShapeError: numbers of layers or widths differ.
@@ -56,24 +78,32 @@ def feature_loss(
         expected = f"{len(features)} layers of {features[0].shape}"
         got = f"{len(targets)} of {targets[0].shape}"
         raise ShapeError(problem("teacher features", expected=expected, got=got, hint="student.feature_dim"))
-    terms = [masked_mse(f, t, None if reference else mask) for f, t in zip(features, targets, strict=True)]
-    return reduce(add, terms) * (1.0 / (features[0].shape[0] if reference else len(terms)))
+    terms = [masked_mse(f, t, mask) for f, t in zip(features, targets, strict=True)]
+    return reduce(add, terms) * (1.0 / (features[0].shape[0] if per_batch else len(terms)))
 
 
 def embedding_loss(table: Tensor, target: Array) -> Tensor:
-    """The mean squared difference of two embedding tables ``[V, D]``."""
+    """The mean squared difference of two embedding tables ``[V, D_t]``: `SpikeBERT.projected_embedding` and the
+    teacher's."""
     return masked_mse(table, target)
 
 
-def layer_map(depth: int, teacher_layers: int, chosen: Sequence[int] = ()) -> tuple[int, ...]:
+def layer_map(depth: int, teacher_layers: int, alignment: Alignment = Alignment()) -> tuple[int, ...]:
     """Which of the teacher's layers each block learns from; 0 are its embeddings, ``teacher_layers`` is its last.
 
-    By default evenly spaced, the last block from the last layer: block i of n from layer ``ceil((i + 1) N / n)``.
+    Evenly spaced over the N layers of the teacher, block i of n (from 0) learns from layer ``ceil((i + 1) N / n)``,
+    so the last block from the last layer. With ``reach="early"`` it is ``floor(i N / n) + 1``, as in the authors'
+    program: of 12 layers, 6 blocks learn from 1, 3, 5, 7, 9, 11, and nobody from the last.
 
     Raises:
         ConfigError: not one layer a block, or one the teacher has not.
     """
-    layers = tuple(chosen) or tuple(-(-(i + 1) * teacher_layers // depth) for i in range(depth))
+    spaced = (
+        (i * teacher_layers // depth + 1 for i in range(depth))
+        if alignment.reach == "early"
+        else (-(-(i + 1) * teacher_layers // depth) for i in range(depth))
+    )
+    layers = tuple(alignment.layers) or tuple(spaced)
     if len(layers) != depth or not all(0 <= layer <= teacher_layers for layer in layers):
         expected = f"{depth} layers from 0 to {teacher_layers}"
         raise ConfigError(problem("layers", expected=expected, got=str(list(layers)), hint="layers=[], evenly spaced"))

@@ -8,21 +8,22 @@ Direct training reads labelled sentences and labels alone.
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import reduce
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 
 from minispike import backend
-from minispike.data.batches import Batch, BatchStream
+from minispike.data.batches import Batch, BatchStream, near_equal
 from minispike.data.tokenizer import Encoded
-from minispike.distill.losses import LossWeights, embedding_loss, feature_loss
+from minispike.distill.losses import Alignment, LossWeights, embedding_loss, feature_loss
+from minispike.distill.teacher import TeacherView
 from minispike.errors import ConfigError, problem
 from minispike.metrics import accuracy
 from minispike.models.spikebert import SpikeBERT
 from minispike.nn.losses import cross_entropy, kl_divergence
 from minispike.ops import add
 from minispike.tensor import Tensor
-from minispike.train.loop import TrainConfig
+from minispike.train.loop import SelectedConfig, TrainConfig
 from minispike.train.predict import predict_logits
 
 
@@ -30,40 +31,26 @@ from minispike.train.predict import predict_logits
 class Stage1Config(TrainConfig):
     """Stage 1: the student's hidden states learn from the pretrained teacher's, on unlabelled text."""
 
-    reference: bool = field(default=False, metadata={"help": "scale the loss as the authors' program does"})
     embedding: float = field(default=0.0, metadata={"help": "weight of the embedding loss beside the features' 1"})
-    layers: tuple[int, ...] = field(default=(), metadata={"help": "teacher layer of each block; []: evenly spaced"})
+    alignment: Alignment = field(default_factory=Alignment)
 
 
 @dataclass(frozen=True)
-class Stage2Config(TrainConfig):
+class Stage2Config(SelectedConfig):
     """Stage 2: the student learns the task from the fine-tuned teacher."""
 
-    labelled: float = field(default=0.5, metadata={"help": "share of labelled sentences in a batch; 1: no transfer"})
+    labelled: float = field(
+        default=0.5, metadata={"help": "share of labelled sentences in a batch; the teacher alone labels the rest"}
+    )
     weights: LossWeights = field(default_factory=LossWeights)
-    layers: tuple[int, ...] = field(default=(), metadata={"help": "teacher layer of each block; []: evenly spaced"})
+    transfer: bool = field(default=True, metadata={"help": "mix unlabelled text in, beside augmented sentences"})
+    alignment: Alignment = field(default_factory=Alignment)
 
     def __post_init__(self) -> None:
         super().__post_init__()
         if not 0 < self.labelled <= 1:
             got = str(self.labelled)
             raise ConfigError(problem("labelled", expected="a share above 0, at most 1", got=got, hint="labelled=0.5"))
-
-
-class TeacherView(Protocol):
-    """What a frozen teacher says about the texts of one data set."""
-
-    def hidden(self, batch: Batch) -> Sequence[Any]:
-        """Its hidden states of the mapped layers, one ``[B, L, D_t]`` each, on the host."""
-        ...
-
-    def prefetch(self, batch: Batch) -> None:
-        """Notice that this batch will be asked for next."""
-        ...
-
-    def logits(self, batch: Batch) -> Any:
-        """Its logits ``[B, C]``, on the host."""
-        ...
 
 
 @dataclass(frozen=True)
@@ -83,6 +70,25 @@ class Source:
     teacher: TeacherView | None
 
 
+@dataclass(frozen=True)
+class _Lesson:
+    """A source's batch of one step with all that is asked of it: None for what is not.
+
+    Args:
+        batch: of B sentences.
+        hidden: the teacher's hidden states, one ``[B, L, D_t]`` a layer.
+        logits: the teacher's, ``[B, C]``.
+        labels: ``[B]``.
+        share: of the step's sentences that are this source's.
+    """
+
+    batch: Batch
+    hidden: Sequence[Any] | None
+    logits: Any | None
+    labels: Any | None
+    share: float
+
+
 class Distillation:
     """A `minispike.train.loop.Task` that trains a student.
 
@@ -94,9 +100,10 @@ class Distillation:
         weights: of the terms.
         seed_key: integers that name this phase's random numbers.
         pad_id: the padding token.
-        parts: computes each source in this many equal pieces, to save memory: ``size // parts`` sentences each,
-            at least one.
-        embedding_target: ``[V, D]`` for the embedding loss.
+        parts: computes each source's batch in this many near-equal pieces, to save memory. The sentences of a step
+            and the sum of its losses are those of one piece.
+        alignment: how hidden states are compared; None: as `Alignment` has it by default.
+        embedding_target: the teacher's table ``[V, D_t]``, for the embedding loss.
         dev: encoded texts and labels that select by accuracy; None: the last weights are kept.
     """
 
@@ -110,56 +117,74 @@ class Distillation:
         *,
         pad_id: int = 0,
         parts: int = 1,
+        alignment: Alignment | None = None,
         embedding_target: Any | None = None,
         dev: tuple[Encoded, Any] | None = None,
     ) -> None:
-        self.name, self.model, self._weights = name, student, weights
+        self.name, self.model, self._weights, self._alignment = name, student, weights, alignment or Alignment()
         self._sources, self._pad_id, self._parts, self._dev = list(sources), pad_id, parts, dev
-        self._streams = [
-            BatchStream(s.texts, s.labels, max(1, s.size // parts), [*seed_key, i], pad_id)
-            for i, s in enumerate(sources)
-        ]
+        self._streams = [BatchStream(s.texts, s.labels, s.size, [*seed_key, i], pad_id) for i, s in enumerate(sources)]
         self._target = None if embedding_target is None else backend.asarray(embedding_target, np.float32)
 
     def losses(self, step: int) -> Iterator[Mapping[str, Tensor]]:
-        """The terms of each source, weighted."""
-        total = sum(s.size for s in self._sources)
+        """The terms of each part of each source, weighted."""
         for source, stream in zip(self._sources, self._streams, strict=True):
-            share = source.size / total / self._parts
-            for part in range(self._parts):
-                position = step * self._parts + part
-                terms = self._terms(source, stream.batch(position), stream.batch(position + 1))
-                if not terms:  # such as those of unlabelled text where labels alone have a weight
-                    continue
-                weighted = {name: value * share for name, value in terms.items()}
-                yield weighted | {"loss": reduce(add, weighted.values())}
+            lesson = self._lesson(source, stream, step)
+            if lesson is None:
+                continue
+            for rows in near_equal(len(lesson.batch), self._parts):
+                terms = self._terms(lesson, rows)
+                yield terms | {"loss": reduce(add, terms.values())}
         if self._weights.embedding and self._target is not None:
-            term = embedding_loss(self.model.embedding.weight, self._target) * self._weights.embedding
+            term = embedding_loss(self.model.projected_embedding(), self._target) * self._weights.embedding
             yield {"embedding": term, "loss": term}
 
-    def _terms(self, source: Source, batch: Batch, upcoming: Batch) -> dict[str, Tensor]:
-        """The weighted terms of one batch."""
-        w = self._weights
+    def _lesson(self, source: Source, stream: BatchStream, step: int) -> _Lesson | None:
+        """A source's batch and the teacher's answers; None if no term wants it, as labels alone do of unlabelled text.
+
+        The teacher is asked for the whole batch, however many parts the student needs, and told of the next one.
+        """
+        w, batch = self._weights, stream.batch(step)
         teacher = source.teacher if w.features or w.logits else None
         labels = batch.labels if w.cross_entropy else None
         if teacher is None and labels is None:
-            return {}
+            return None
+        hidden = teacher.hidden(batch) if teacher is not None and w.features else None
+        logits = teacher.logits(batch) if teacher is not None and w.logits else None
         if teacher is not None:
-            teacher.logits(batch) if w.logits else teacher.hidden(batch)
-            teacher.prefetch(upcoming)
-        mask = backend.asarray(batch.mask)
-        out = self.model(backend.asarray(batch.input_ids), mask, features=bool(w.features and teacher is not None))
+            teacher.prefetch(stream.batch(step + 1))
+        share = source.size / sum(s.size for s in self._sources)
+        return _Lesson(batch, hidden, logits, labels, share)
+
+    def _terms(self, lesson: _Lesson, rows: slice) -> dict[str, Tensor]:
+        """The weighted terms of a part of a batch.
+
+        Each is a mean, over tokens or sentences, and counts as much as the part's share of what it is a mean of:
+        so the parts add up to the whole.
+        """
+        w, part = self._weights, lesson.batch.part(rows)
+        mask = backend.asarray(part.mask)
+        out = self.model(backend.asarray(part.input_ids), mask, features=lesson.hidden is not None)
+        of_sentences = lesson.share * len(part) / len(lesson.batch)
         terms: dict[str, Tensor] = {}
-        if teacher is not None and w.features:
-            targets = [backend.asarray(t, np.float32) for t in teacher.hidden(batch)]
-            terms["features"] = feature_loss(out.hidden_states, targets, mask, reference=w.reference)
-            terms["features"] = terms["features"] * w.features
-        if teacher is not None and w.logits:
-            target = backend.asarray(teacher.logits(batch))
-            terms["logits"] = kl_divergence(target, out.logits, w.temperature) * w.logits
-        if labels is not None:
-            terms["cross_entropy"] = cross_entropy(out.logits, backend.asarray(labels)) * w.cross_entropy
+        if lesson.hidden is not None:
+            targets = [states[rows] for states in lesson.hidden]
+            loss = self._features(out.hidden_states, targets, mask)
+            of_tokens = lesson.share * int(part.mask.sum()) / int(lesson.batch.mask.sum())
+            terms["features"] = loss * (w.features * (of_tokens if self._alignment.masked else of_sentences))
+        if lesson.logits is not None:
+            terms["logits"] = kl_divergence(lesson.logits[rows], out.logits, w.temperature) * (w.logits * of_sentences)
+        if lesson.labels is not None:
+            loss = cross_entropy(out.logits, backend.asarray(lesson.labels[rows]))
+            terms["cross_entropy"] = loss * (w.cross_entropy * of_sentences)
         return terms
+
+    def _features(self, ours: Sequence[Tensor], targets: Sequence[Any], mask: Any) -> Tensor:
+        a = self._alignment
+        loss = feature_loss(ours, targets, mask if a.masked else None, per_batch=a.per_batch)
+        if a.per_batch:  # it is divided by the part's sentences, and should be by those of the whole step
+            loss = loss * (len(mask) / sum(s.size for s in self._sources))
+        return loss
 
     def evaluate(self) -> Mapping[str, float]:
         """Accuracy on dev; nothing in a phase without labels, whose last weights are kept."""

@@ -5,12 +5,15 @@ Modules bear the names of a Hugging Face ``BertModel``, so its weights load as t
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from minispike.backend import Array, array_module
 from minispike.errors import ConfigError, ShapeError, problem
+from minispike.models.inputs import token_ids, token_mask
+from minispike.models.onnx_export import export_bert
 from minispike.nn import functional as F
 from minispike.nn.attention import softmax_attention
 from minispike.nn.layers import Embedding, LayerNorm, Linear, dropout
@@ -150,20 +153,29 @@ class Bert(Module):
         """Run the network.
 
         Args:
-            input_ids: integers ``[B, L]``.
-            attention_mask: booleans ``[B, L]``, True for tokens; None: no padding.
+            input_ids: integers ``[B, L]``, an array or lists.
+            attention_mask: booleans, or 0 and 1, ``[B, L]``, True for tokens; None: no padding.
             segment_ids: integers ``[B, L]``, 0 for the first text and 1 for the second; None: all 0.
             rng: generator for dropout; None: no dropout.
 
         Raises:
-            ShapeError: L exceeds ``max_position_embeddings``, or an id the vocabulary.
+            ShapeError: ids or mask are of another shape or type, L exceeds ``max_position_embeddings``, or an id
+                the vocabulary.
         """
         c = self.config
+        weight = self.embeddings.word_embeddings.weight
+        input_ids = token_ids(input_ids, weight)
+        attention_mask = token_mask(attention_mask, input_ids)
         if input_ids.shape[1] > c.max_position_embeddings:
             got, hint = f"{input_ids.shape[1]}", f"max_length={c.max_position_embeddings}"
             expected = f"at most {c.max_position_embeddings} tokens"
             raise ShapeError(problem("input_ids", expected=expected, got=got, hint=hint))
-        segments = array_module(input_ids).zeros_like(input_ids) if segment_ids is None else segment_ids
+        segments = array_module(input_ids).zeros_like(input_ids)
+        if segment_ids is not None:
+            segments = token_ids(segment_ids, weight, "segment_ids")
+        if segments.shape != input_ids.shape:
+            expected, got = f"shape {input_ids.shape}", f"shape {segments.shape}"
+            raise ShapeError(problem("segment_ids", expected=expected, got=got, hint="the segments of the same batch"))
         x = dropout(self.embeddings(input_ids, segments), c.dropout, rng)  # [B, L, D]
         states = [x]
         for layer in self.encoder.layer:
@@ -174,6 +186,18 @@ class Bert(Module):
             pooled = tanh(self.pooler.dense(x[:, 0]))  # [B, D]
             logits = self.classifier(dropout(pooled, c.dropout, rng))
         return BertOutput(tuple(states), logits)
+
+    def to_onnx(self, path: str | Path, *, half: bool = False) -> None:
+        """Write an ONNX file that hands out every hidden state and, with a classifier, the logits.
+
+        Args:
+            path: the file, written whole or not at all; see `minispike.models.onnx_export` for what is in it.
+            half: store matrices as float16, half the size; default false.
+
+        Raises:
+            TeacherError: ``onnx`` is not installed, or the weights do not fit into one file or into float16.
+        """
+        export_bert(self.config, self.state_dict(), path, half=half)
 
 
 class MaskedLanguageModel(Module):
@@ -191,18 +215,22 @@ class MaskedLanguageModel(Module):
         self.norm = LayerNorm(width, bert.config.layer_norm_eps)
         self.bias = Parameter(np.zeros(bert.config.vocab_size))
 
-    def forward(self, input_ids: Array, mask: Array, chosen: Array, rng: Rng = None) -> Tensor:
+    def forward(
+        self, input_ids: Array, mask: Array, chosen: Array, segment_ids: Array | None = None, rng: Rng = None
+    ) -> Tensor:
         """Logits over the vocabulary at the chosen positions.
 
         Args:
             input_ids: ``[B, L]`` with some tokens masked.
             mask: ``[B, L]``, True for tokens.
             chosen: booleans ``[B, L]``, True where a prediction is wanted; N of them.
+            segment_ids: ``[B, L]``, of pairs; None: all 0.
+            rng: generator for dropout; None: no dropout.
 
         Returns:
             ``[N, V]``.
         """
-        states = self.bert(input_ids, mask, rng=rng).hidden_states[-1]
+        states = self.bert(input_ids, mask, segment_ids, rng).hidden_states[-1]
         at = array_module(input_ids).flatnonzero(chosen)
         picked = F.embedding(at, states.reshape(-1, states.shape[-1]))  # [N, D]
         head = self.norm(gelu(self.dense(picked)))

@@ -18,6 +18,7 @@ import numpy as np
 from minispike.backend import Array, array_module
 from minispike.checkpoint import load_tensors
 from minispike.errors import ConfigError, ShapeError, problem
+from minispike.models.inputs import token_ids, token_mask
 from minispike.models.spikebert_config import SpikeBERTConfig
 from minispike.nn.layers import Embedding, LayerNorm, Linear
 from minispike.nn.module import Module, ModuleList
@@ -144,6 +145,8 @@ class SpikeBERT(Module):
             self.position = Embedding(config.max_length, config.dim, rng, std=0.5)
         self.blocks = ModuleList([Block(config, rng) for _ in range(config.depth)])
         self.transforms = ModuleList([Transform(config, rng) for _ in range(config.depth)])
+        if config.embedding_dim:
+            self.embedding_transform = Linear(config.dim, config.embedding_dim, rng)
         self.norm = LayerNorm(config.dim)
         self.classifier = Linear(config.dim, config.num_labels, rng)
 
@@ -158,15 +161,17 @@ class SpikeBERT(Module):
         """Run the network over its T time steps, from rest.
 
         Args:
-            input_ids: integers ``[B, L]``.
-            attention_mask: booleans ``[B, L]``, True for tokens; None, or a config without ``mask_padding``: all count.
+            input_ids: integers ``[B, L]``, an array or lists.
+            attention_mask: booleans, or 0 and 1, ``[B, L]``, True for tokens; None, or a config without
+                ``mask_padding``: all count.
             features: compute the hidden states too; inference does not need them.
             observe: is told of every input, current and spike (see `minispike.record`).
 
         Raises:
-            ShapeError: L exceeds ``max_length``, or an id the vocabulary.
+            ShapeError: ids or mask are of another shape or type, L exceeds ``max_length``, or an id the vocabulary.
         """
         c = self.config
+        input_ids = token_ids(input_ids, self.embedding.weight)
         weights = self._token_weights(input_ids, attention_mask)  # [B, L, 1] or None
         x = self.encode(input_ids, weights)[None]  # [1, B, L, D]
         if observe is not None:
@@ -194,16 +199,17 @@ class SpikeBERT(Module):
                 raise ShapeError(problem("input_ids", expected=expected, got=got, hint="a shorter max_length"))
             x = x + self.position(array_module(input_ids).arange(input_ids.shape[1]))
         spikes = spike(x - c.embedding_threshold, c.neuron().surrogate)
-        return spikes if weights is None else spikes * Tensor._of(weights)
+        return spikes if weights is None else spikes * weights
+
+    def projected_embedding(self) -> Tensor:
+        """The embedding table as the teacher's is compared to it, ``[V, embedding_dim or D]``. Training only."""
+        table = self.embedding.weight
+        return self.embedding_transform(table) if self.config.embedding_dim else table
 
     def _token_weights(self, input_ids: Array, mask: Array | None) -> Array | None:
         """1 for a token, 0 for padding, ``[B, L, 1]``; None where nothing is padding or padding counts."""
-        if mask is None or not self.config.mask_padding:
-            return None
-        if mask.shape != input_ids.shape:
-            got, hint = f"shape {mask.shape}", "the mask of the same batch"
-            raise ShapeError(problem("attention_mask", expected=f"shape {input_ids.shape}", got=got, hint=hint))
-        if bool(mask.all()):
+        mask = token_mask(mask, input_ids)
+        if mask is None or not self.config.mask_padding or bool(mask.all()):
             return None
         return mask[..., None].astype(self.embedding.weight.dtype)
 

@@ -1,53 +1,47 @@
 """The shape and the neurons of a SpikeBERT: every number that `minispike.models.spikebert` is built from."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any, Literal
 
 from minispike.errors import ConfigError, problem
 from minispike.snn.neurons import LIFNeuron
 from minispike.snn.surrogate import SURROGATES
 
 
+def _setting(default: Any, meaning: str) -> Any:
+    return field(default=default, metadata={"help": meaning})
+
+
 @dataclass(frozen=True)
 class SpikeBERTConfig:
-    """The shape and the neurons of a SpikeBERT.
+    """The shape and the neurons of a SpikeBERT; what each field means stands beside it.
 
-    Args:
-        vocab_size: V, rows of the embedding table; 0 in a run's configuration: that of the teacher.
-        dim: D, width.
-        depth: number of blocks.
-        heads: attention heads; must divide ``dim``.
-        time_steps: T.
-        num_labels: C, classes; 0 in a run's configuration: that of the data.
-        max_length: rows of the position table; 0: no position information, as in the reference.
-        feature_dim: width of the features that are distilled; 0: that of the teacher (or ``dim``).
-        shift: share of the channels that both halves of a block read from the token before, and again from the
-            token after (see `minispike.snn.shift`); 0: none, as in the reference.
-        mlp_ratio: hidden width of the feed-forward part, in units of ``dim``.
-        tau: membrane time constant in time steps.
-        threshold: firing threshold; attention's neurons have half of it.
-        surrogate, alpha: surrogate gradient, by its name in `SURROGATES`, and its inverse width.
-        attention_scale: factor on spiking attention (dimensionless).
-        mask_padding: padding does not spike into attention and the mean; the reference lets it.
-        embedding_threshold: where an embedded number becomes a spike.
+    In a run's configuration `vocab_size`, `num_labels`, `feature_dim` and `embedding_dim` stay 0: the run takes
+    them from the teacher and the data. The fields by which the default differs from the authors' program are
+    ``max_length``, ``shift`` and ``mask_padding``; `reference` sets them as there.
     """
 
-    vocab_size: int = 0
-    dim: int = 256
-    depth: int = 4
-    heads: int = 8
-    time_steps: int = 4
-    num_labels: int = 0
-    max_length: int = 128
-    feature_dim: int = 0
-    shift: float = 0.25
-    mlp_ratio: int = 4
-    tau: float = 2.0
-    threshold: float = 1.0
-    surrogate: str = "atan"
-    alpha: float = 2.0
-    attention_scale: float = 0.125
-    mask_padding: bool = True
-    embedding_threshold: float = 0.0
+    vocab_size: int = _setting(0, "rows V of the embedding table; set by the run")
+    dim: int = _setting(256, "width D")
+    depth: int = _setting(4, "number of blocks")
+    heads: int = _setting(8, "attention heads; must divide dim")
+    time_steps: int = _setting(4, "time steps T")
+    num_labels: int = _setting(0, "classes C; set by the run")
+    max_length: int = _setting(128, "rows of the position table; 0: no position information (the authors' program)")
+    feature_dim: int = _setting(0, "width of the distilled hidden states, 0 for dim; set by the run")
+    embedding_dim: int = _setting(0, "width that a learned projection maps the table to, 0: none; set by the run")
+    shift: float = _setting(0.25, "share of channels read from the token before, and again after; 0: none (authors)")
+    mlp_ratio: int = _setting(4, "hidden width of the feed-forward part, in units of dim")
+    tau: float = _setting(2.0, "membrane time constant in time steps, >= 1")
+    threshold: float = _setting(1.0, "firing threshold; attention's neurons have half of it")
+    reset: Literal["hard", "soft"] = _setting("hard", "after a spike: to 0 (hard), or down by the threshold (soft)")
+    detach_reset: bool = _setting(True, "the gradient ignores the spike in the reset")
+    decay_input: bool = _setting(True, "the input is divided by tau too")
+    surrogate: str = _setting("atan", "surrogate gradient: " + ", ".join(SURROGATES))
+    alpha: float = _setting(0.0, "inverse width of the surrogate gradient; 0: its usual one")
+    attention_scale: float = _setting(0.125, "factor on spiking attention (dimensionless)")
+    mask_padding: bool = _setting(True, "padding is kept out of attention and mean; false: it counts (authors)")
+    embedding_threshold: float = _setting(0.0, "where an embedded number becomes a spike")
 
     def __post_init__(self) -> None:
         if self.surrogate not in SURROGATES:
@@ -60,13 +54,15 @@ class SpikeBERTConfig:
             if getattr(self, name) < 1:
                 got = str(getattr(self, name))
                 raise ConfigError(problem(name, expected="a number >= 1", got=got, hint=f"{name}=4"))
-        for name in ("vocab_size", "num_labels", "max_length", "feature_dim"):
+        for name in ("vocab_size", "num_labels", "max_length", "feature_dim", "embedding_dim", "alpha"):
             if getattr(self, name) < 0:
                 got = str(getattr(self, name))
                 raise ConfigError(problem(name, expected="a number >= 0", got=got, hint=f"{name}=0"))
         if self.dim % self.heads:
             got = f"{self.heads} heads for width {self.dim}"
             raise ConfigError(problem("heads", expected="a divisor of dim", got=got, hint="heads=4"))
+        if self.reset not in ("hard", "soft"):
+            raise ConfigError(problem("reset", expected="hard or soft", got=repr(self.reset), hint="reset='hard'"))
         self.neuron()
 
     @classmethod
@@ -89,5 +85,12 @@ class SpikeBERTConfig:
 
     def neuron(self, threshold: float | None = None) -> LIFNeuron:
         """The LIF neuron of this network, at its threshold or another."""
-        surrogate = SURROGATES[self.surrogate](self.alpha)
-        return LIFNeuron(tau=self.tau, threshold=threshold or self.threshold, surrogate=surrogate)
+        kind = SURROGATES[self.surrogate]
+        return LIFNeuron(
+            tau=self.tau,
+            threshold=threshold or self.threshold,
+            reset=0.0 if self.reset == "hard" else None,
+            detach_reset=self.detach_reset,
+            decay_input=self.decay_input,
+            surrogate=kind(self.alpha) if self.alpha else kind(),
+        )

@@ -6,8 +6,11 @@ the tests hold the first to. Attention and losses do the same in `minispike.nn.a
 """
 
 from collections.abc import Sequence
+from typing import Any
 
-from minispike.backend import Array, array_module, scatter_add
+import numpy as np
+
+from minispike.backend import Array, array_module, scatter_add, to_numpy
 from minispike.errors import ShapeError, problem
 from minispike.ops import mean, sqrt
 from minispike.ops.op import FusedOp
@@ -153,11 +156,34 @@ class Embedding(FusedOp):
         return (dw,)
 
 
+def integer_array(value: Any, beside: Tensor, name: str) -> Array:
+    """A copy of integers where a tensor lies: a graph keeps it, and would not see the caller's own array change.
+
+    Args:
+        value: an array of either backend, or nested lists of equal length.
+        beside: the tensor.
+        name: what errors call the integers.
+
+    Raises:
+        ShapeError: ``value`` is something else.
+    """
+    module = array_module(beside.array)
+    try:
+        array = module.array(to_numpy(value) if module is np else value)
+        got = f"{type(value).__name__} of {array.dtype}"
+    except (TypeError, ValueError) as cause:  # lists of unequal length; what CuPy does not take
+        array, got = None, str(cause)
+    if array is None or array.dtype.kind not in "iu":
+        hint = "ids.astype(int), and lists of equal length"
+        raise ShapeError(problem(name, expected="integers", got=got, hint=hint))
+    return array
+
+
 def embedding(ids: Array, weight: Tensor) -> Tensor:
     """Rows of a table.
 
     Args:
-        ids: integers ``[...]`` in ``[0, V)``.
+        ids: integers ``[...]`` in ``[0, V)``, an array or nested lists.
         weight: ``[V, D]``.
 
     Returns:
@@ -166,7 +192,7 @@ def embedding(ids: Array, weight: Tensor) -> Tensor:
     Raises:
         ShapeError: an id lies outside the table, or is no integer.
     """
-    return Embedding(array_module(weight.array).asarray(ids))(weight)
+    return Embedding(integer_array(ids, weight, "ids"))(weight)
 
 
 def embedding_composed(ids: Array, weight: Tensor) -> Tensor:

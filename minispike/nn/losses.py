@@ -80,7 +80,7 @@ def masked_mse(a: Tensor, b: Array, mask: Array | None = None) -> Tensor:
         got = f"{a.shape}, {tuple(b.shape)}" + ("" if mask is None else f" and mask {mask.shape}")
         expected, hint = "one shape [B, L, D], mask [B, L]", "teacher and student on the same batch"
         raise ShapeError(problem("masked_mse", expected=expected, got=got, hint=hint))
-    difference = a - Tensor._of(b)
+    difference = a - b
     if mask is None:
         return mean(difference * difference)
     per_token = mean(difference * difference, -1)  # [B, L]

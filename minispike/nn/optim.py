@@ -6,9 +6,10 @@ from typing import Any
 
 import numpy as np
 
-from minispike.backend import Array, array_module, asarray, to_numpy
+from minispike.backend import Array, array_module, asarray, lock, to_numpy, unlock
 from minispike.errors import CheckpointError, problem
 from minispike.nn.module import Parameter
+from minispike.tensor import Tensor
 
 CHUNK = 65536
 """Elements updated at a time: small enough that all the arrays of a chunk stay in a core's cache."""
@@ -59,11 +60,13 @@ class AdamW:
                 continue
             if not p.array.flags.c_contiguous:
                 p.array = p.array.copy()
-            flat = [a.reshape(-1) for a in (p.array, p.grad.array, self.first[name], self.second[name])]
             chunk = CHUNK if array_module(p.array) is np else p.size
+            unlock(p.array)
+            flat = [a.reshape(-1) for a in (p.array, p.grad.array, self.first[name], self.second[name])]
             for start in range(0, p.size, max(chunk, 1)):
                 p_, g, m, v = (a[start : start + chunk] for a in flat)
                 self._update(p_, g, m, v, learning_rate, self.decay[name])
+            lock(p.array)
             p.version += 1
 
     def _update(self, p: Array, g: Array, m: Array, v: Array, learning_rate: float, decay: float) -> None:
@@ -125,9 +128,9 @@ def clip_gradients(parameters: Iterable[Parameter], largest: float) -> float:
     Returns:
         The norm before clipping, over all parameters.
     """
-    gradients = [p.grad.array for p in parameters if p.grad is not None]
-    norm = math.sqrt(sum(float(array_module(g).vdot(g, g)) for g in gradients))
+    pairs = [(p, p.grad.array) for p in parameters if p.grad is not None]
+    norm = math.sqrt(sum(float(array_module(g).vdot(g, g)) for _, g in pairs))
     if largest and norm > largest and math.isfinite(norm):
-        for g in gradients:
-            g *= largest / norm
+        for p, g in pairs:
+            p.grad = Tensor._of(g * (largest / norm))
     return norm

@@ -1,9 +1,10 @@
 """The ops: elementary ones, which can be differentiated any number of times.
 
-Importing this package gives `Tensor` its operators (``+``, ``@``, ``[...]``) and methods (``sum``, ...).
+Importing this package gives `Tensor` its operators (``+``, ``@``, ``==``, ``[...]``) and methods (``sum``, ...).
 """
 
 from minispike.ops.arithmetic import add, div, matmul, mul, neg, power, sub, swap_last
+from minispike.ops.comparison import COMPARISONS
 from minispike.ops.functions import (
     absolute,
     cast_to,
@@ -67,6 +68,7 @@ _METHODS = {
     "reshape": reshape,
     "transpose": transpose,
     "astype": cast_to,
+    **COMPARISONS,
 }
 for _name, _function in _METHODS.items():
     setattr(Tensor, _name, _function)

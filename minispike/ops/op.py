@@ -32,7 +32,7 @@ class Op:
         raise AssertionError(f"{type(self).__name__} has no backward")  # every op defines it
 
     def __call__(self, *inputs: TensorLike) -> Tensor:
-        tensors = _as_tensors(inputs)
+        tensors = as_tensors(inputs)
         try:
             result = Tensor._of(self.forward(*[t.array for t in tensors]))
         except ValueError as cause:  # NumPy's: shapes that do not broadcast, join or multiply
@@ -65,7 +65,7 @@ class FusedOp(Op):
     """Whether each input wants a gradient, so that backward can leave out what nobody reads."""
 
     def __call__(self, *inputs: TensorLike) -> Tensor:
-        tensors = _as_tensors(inputs)
+        tensors = as_tensors(inputs)
         self.needs = tuple(grad_enabled() and t.requires_grad for t in tensors)
         return super().__call__(*tensors)
 
@@ -86,7 +86,7 @@ class FusedOp(Op):
         return [None if g is None else Tensor._of(g) for g in gradients]
 
 
-def _as_tensors(inputs: Sequence[TensorLike]) -> list[Tensor]:
+def as_tensors(inputs: Sequence[TensorLike]) -> list[Tensor]:
     """The inputs of an op as tensors: numbers take the type of the tensors beside them."""
     dtypes = [i.dtype for i in inputs if isinstance(i, Tensor)]
     like = np.result_type(*dtypes) if dtypes else None

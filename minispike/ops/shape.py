@@ -1,9 +1,10 @@
 """Ops that sum, rearrange, pick and join: what changes a shape but no number."""
 
 import math
+import operator
 from collections.abc import Sequence
 from itertools import pairwise
-from typing import Any
+from typing import Any, SupportsIndex
 
 from minispike.backend import Array, array_module
 from minispike.errors import ShapeError, problem
@@ -17,7 +18,7 @@ Axis = int | tuple[int, ...] | None
 
 def _axes(axis: Axis, ndim: int) -> tuple[int, ...]:
     """The axes as a tuple of non-negative numbers."""
-    axes = range(ndim) if axis is None else (axis,) if isinstance(axis, int) else axis
+    axes = range(ndim) if axis is None else (axis,) if isinstance(axis, SupportsIndex) else axis
     for a in axes:
         if not -ndim <= a < ndim:
             raise ShapeError(problem("axis", expected=f"-{ndim} <= axis < {ndim}", got=str(a), hint="axis=-1"))
@@ -120,7 +121,7 @@ class GetItem(Op):
     """``a[key]`` for integers, slices, None, `...`, boolean and integer arrays."""
 
     def __init__(self, key: Any) -> None:
-        self.key = key
+        self.key = _copied(key)
 
     def forward(self, a: Array) -> Array:
         return array_module(a).asarray(a[self.key])
@@ -146,6 +147,13 @@ class PutInto(Op):
 
     def backward(self, grad: Tensor, out: Tensor, *inputs: Tensor) -> Gradients:
         return (grad[self.key],)
+
+
+def _copied(key: Any) -> Any:
+    """The key with arrays and lists copied: backward uses it again, and the caller may change them before."""
+    if isinstance(key, tuple):
+        return tuple(_copied(part) for part in key)
+    return key.copy() if hasattr(key, "copy") else key
 
 
 def _is_basic(key: Any) -> bool:
@@ -199,14 +207,24 @@ def broadcast_to(a: TensorLike, shape: tuple[int, ...]) -> Tensor:
     return BroadcastTo(shape)(a)
 
 
-def reshape(a: TensorLike, *shape: int) -> Tensor:
-    """The same numbers in another shape; one axis may be -1."""
-    return Reshape(shape)(a)
+def _integers(name: str, given: "tuple[int | Sequence[int], ...]") -> tuple[int, ...]:
+    """A shape, or axes, as NumPy takes them: ``2, 3`` as well as ``(2, 3)``."""
+    numbers = given[0] if len(given) == 1 and isinstance(given[0], Sequence) else given
+    try:
+        return tuple(operator.index(n) for n in numbers)  # type: ignore[arg-type]
+    except TypeError:
+        expected, hint = "integers, or one tuple of them", f"tensor.{name}(1, 0)"
+        raise ShapeError(problem(name, expected=expected, got=str(given), hint=hint)) from None
 
 
-def transpose(a: Tensor, *axes: int) -> Tensor:
-    """The axes in another order; without arguments, reversed."""
-    return Transpose(axes or tuple(reversed(range(a.ndim))))(a)
+def reshape(a: TensorLike, *shape: int | Sequence[int]) -> Tensor:
+    """The same numbers in another shape, given as ``2, 3`` or ``(2, 3)``; one axis may be -1."""
+    return Reshape(_integers("reshape", shape))(a)
+
+
+def transpose(a: Tensor, *axes: int | Sequence[int]) -> Tensor:
+    """The axes in another order, given as ``1, 0`` or ``(1, 0)``; without arguments, reversed."""
+    return Transpose(_integers("transpose", axes) if axes else tuple(reversed(range(a.ndim))))(a)
 
 
 def getitem(a: Tensor, key: Any) -> Tensor:

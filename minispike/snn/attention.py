@@ -81,7 +81,7 @@ def spiking_attention_composed(
     def split(a: Tensor) -> Tensor:
         return a.reshape(steps, batch, length, heads, width // heads).transpose(0, 1, 3, 2, 4)  # [T, B, H, L, d]
 
-    masked = v if mask is None else v * Tensor._of(mask)
+    masked = v if mask is None else v * mask
     scores = split(q) @ swap_last(split(k))  # [T, B, H, L, L]
     out = scores @ split(masked) * scale
     return out.transpose(0, 1, 3, 2, 4).reshape(steps, batch, length, width)

@@ -3,34 +3,20 @@
 A layer is a matrix ``[T, N]``. The loop over time runs inside a loop over blocks of neurons, small enough for all
 the arrays of a block to stay in a core's cache from one time step to the next: on a CPU a neuron costs memory
 traffic, not arithmetic. The equations are those of `minispike.snn.neurons`.
-"""
 
-from dataclasses import dataclass
+Arrays on a GPU go to the kernels of `minispike.snn.kernels_cuda` instead, where `kernels_cuda.fuses` says so; what
+these do not do (a surrogate without CUDA C, smooth spikes) runs on a GPU by the array operations of this file.
+"""
 
 import numpy as np
 
 from minispike.backend import Array, array_module
 from minispike.smooth import freeze, spikes_are_smooth
-from minispike.snn.surrogate import Surrogate
+from minispike.snn import kernels_cuda
+from minispike.snn.constants import Constants
 
 BLOCK = 32768
 """Neurons a block on the CPU; at 4 bytes the five arrays of a block take 640 KiB."""
-
-
-@dataclass(frozen=True)
-class Constants:
-    """A neuron as the loops see it: ``m = decay v + gain x + offset``, fire at ``m >= threshold``, reset.
-
-    ``reset`` is the potential after a spike (hard reset), or None: subtract the threshold (soft reset).
-    """
-
-    decay: float
-    gain: float
-    offset: float
-    threshold: float
-    reset: float | None
-    detach_reset: bool
-    surrogate: Surrogate
 
 
 def _blocks(array: Array) -> list[slice]:
@@ -53,8 +39,11 @@ def forward(x: Array, v: Array, c: Constants, spikes: Array, charged: Array, fin
     Returns:
         ``[T, N]`` spikes as the reset saw them, where these differ from ``spikes`` (frozen in a check), or None.
     """
-    module, steps = array_module(x), len(spikes)
     smooth = spikes_are_smooth()
+    if not smooth and kernels_cuda.fuses(c, x, v, spikes, charged, final):
+        kernels_cuda.forward(x, v, c, spikes, charged, final)
+        return None
+    module, steps = array_module(x), len(spikes)
     seen = module.empty_like(spikes) if smooth and c.detach_reset else None
     for b in _blocks(spikes):
         potential = v[b].copy()
@@ -104,6 +93,9 @@ def backward(
         spikes, charged, seen: as `forward` left them.
         dx: of the shape of x, filled with its gradient.
     """
+    if kernels_cuda.fuses(c, grad, dv, spikes, charged, dx):
+        kernels_cuda.backward(grad, dv, c, spikes if seen is None else seen, charged, dx)
+        return
     module, steps = array_module(grad), len(grad)
     repeated = len(dx) == 1 and steps > 1
     if repeated:

@@ -28,6 +28,7 @@ from minispike.nn.module import Module, Parameter
 from minispike.ops import broadcast_to, sigmoid, stack
 from minispike.ops.op import FusedOp
 from minispike.snn import kernels
+from minispike.snn.constants import Constants
 from minispike.snn.surrogate import ATan, Surrogate, spike
 from minispike.tensor import Tensor
 
@@ -67,14 +68,12 @@ class LIFNeuron:
         """The potential towards which the membrane leaks, and at which it starts."""
         return self.reset or 0.0
 
-    def constants(self) -> kernels.Constants:
+    def constants(self) -> Constants:
         """The same neuron as decay, gain and offset."""
         leak = 1.0 / self.tau
         gain = leak if self.decay_input else 1.0
         offset = leak * self.resting
-        return kernels.Constants(
-            1.0 - leak, gain, offset, self.threshold, self.reset, self.detach_reset, self.surrogate
-        )
+        return Constants(1.0 - leak, gain, offset, self.threshold, self.reset, self.detach_reset, self.surrogate)
 
 
 def integrate_and_fire(

@@ -56,7 +56,7 @@ def shift_tokens(x: Tensor, channels: int, mask: Array | None = None) -> Tensor:
 def shift_tokens_composed(x: Tensor, channels: int, mask: Array | None = None) -> Tensor:
     """`shift_tokens` in elementary ops."""
     c = channels
-    masked = x if mask is None else x * Tensor._of(mask)
+    masked = x if mask is None else x * mask
     gap = Tensor._of(array_module(x.array).zeros_like(x.array[..., :1, :c]))
     before = concatenate([gap, x[..., : x.shape[-2] - 1, :c]], axis=-2)
     after = concatenate([masked[..., 1:, c : 2 * c], gap], axis=-2)

@@ -12,11 +12,15 @@ membrane potential, dimensionless here) sets the width: the larger, the narrower
     Triangle      1/2 + z - z|z|/2, |z| <= 1       alpha max(0, 1 - |z|)          1      Esser et al. 2016, 1603.08270
     Rectangle     z + 1/2, cut to [0, 1]           alpha where |z| < 1/2          1      Wu et al. 2018, 1706.02609
     Gaussian      Phi(z)                           alpha exp(-z^2/2) / sqrt(2 pi) 2      Wu et al. 2018, 1706.02609
+
+The fused kernels of a GPU (`minispike.snn.kernels_cuda`) need the derivative in CUDA C: `Surrogate.cuda` holds it
+beside the NumPy form, in the words of the table.
 """
 
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 from minispike.backend import Array, array_module
 from minispike.errors import ConfigError, problem
@@ -30,12 +34,21 @@ from minispike.tensor import Tensor
 class Surrogate:
     """A smooth step and its derivative; both take ``u`` (membrane potential above threshold), of any shape.
 
+    A surrogate of your own overrides `primitive` and `derivative`, and so runs everywhere. With `cuda` beside
+    `derivative` it runs in the fused kernels of a GPU too; without, a GPU takes the array operations, which are
+    slower. A class that overrides `derivative` alone does not inherit `cuda`: see `cuda_derivative`.
+
     Args:
         alpha: inverse width, > 0.
 
     Raises:
         ConfigError: alpha is not positive.
     """
+
+    cuda: ClassVar[str | None] = None
+    """S'(u) as a CUDA C expression in ``z`` and ``alpha`` of type ``real``; it may call what
+    `minispike.snn.kernels_cuda` defines. Numbers are written as integers or as ``real(0.5)``: a bare 0.5 would turn
+    float32 into float64."""
 
     alpha: float = 1.0
 
@@ -51,11 +64,18 @@ class Surrogate:
         """S'(u); may overwrite ``u``."""
         raise AssertionError(f"{type(self).__name__} has no derivative")
 
+    @classmethod
+    def cuda_derivative(cls) -> str | None:
+        """`cuda`, unless a class between it and this one has another `derivative`, of which it says nothing."""
+        first = next(kind for kind in cls.__mro__ if "cuda" in vars(kind) or "derivative" in vars(kind))
+        return cls.cuda if "cuda" in vars(first) else None
+
 
 @dataclass(frozen=True)
 class ATan(Surrogate):
     """The arc tangent; its long tails keep far neurons learning. The choice of the reference SpikeBERT."""
 
+    cuda = "alpha / 2 / (1 + square(PI / 2 * z))"
     alpha: float = 2.0
 
     def primitive(self, u: Array) -> Array:
@@ -72,6 +92,7 @@ class ATan(Surrogate):
 class Sigmoid(Surrogate):
     """The logistic function."""
 
+    cuda = "alpha * sigmoid(z) * (1 - sigmoid(z))"
     alpha: float = 4.0
 
     def primitive(self, u: Array) -> Array:
@@ -86,6 +107,7 @@ class Sigmoid(Surrogate):
 class FastSigmoid(Surrogate):
     """The fast sigmoid of SuperSpike: no exponential. Its step is ``2 / alpha`` high rather than 1."""
 
+    cuda = "1 / square(1 + fabs(z))"
     alpha: float = 10.0
 
     def primitive(self, u: Array) -> Array:
@@ -99,6 +121,7 @@ class FastSigmoid(Surrogate):
 class Triangle(Surrogate):
     """A tent of base ``2 / alpha``: neurons further from threshold do not learn."""
 
+    cuda = "fabs(z) > 1 ? 0 : alpha * (1 - fabs(z))"
     alpha: float = 1.0
 
     def primitive(self, u: Array) -> Array:
@@ -113,6 +136,7 @@ class Triangle(Surrogate):
 class Rectangle(Surrogate):
     """A box of width ``1 / alpha`` and area 1."""
 
+    cuda = "fabs(z) < real(0.5) ? alpha : 0"
     alpha: float = 1.0
 
     def primitive(self, u: Array) -> Array:
@@ -126,6 +150,7 @@ class Rectangle(Surrogate):
 class Gaussian(Surrogate):
     """The bell curve of standard deviation ``1 / alpha``."""
 
+    cuda = "alpha * exp(-square(z) / 2) / sqrt(2 * PI)"
     alpha: float = 2.0
 
     def primitive(self, u: Array) -> Array:

@@ -28,7 +28,7 @@ LOG_POINTS = 200
 
 @dataclass(frozen=True)
 class TrainConfig:
-    """How a phase is optimised."""
+    """How a phase is optimised, one that keeps its last weights."""
 
     steps: int = field(default=1000, metadata={"help": "optimiser steps"})
     batch_size: int = field(default=32, metadata={"help": "sentences a step"})
@@ -40,18 +40,10 @@ class TrainConfig:
     floor: float = field(default=0.0, metadata={"help": "share of the peak at the last step"})
     clip: float = field(default=1.0, metadata={"help": "largest norm of the gradient; 0: any"})
     accumulate: int = field(default=1, metadata={"help": "parts a batch is computed in, to save memory"})
-    evaluations: int = field(default=10, metadata={"help": "times the dev set is looked at"})
-    patience: int = field(default=0, metadata={"help": "evaluations without a better one before stopping; 0: never"})
 
     def __post_init__(self) -> None:
-        for name in ("steps", "batch_size", "accumulate", "evaluations"):
-            if getattr(self, name) < 1:
-                got = str(getattr(self, name))
-                raise ConfigError(problem(name, expected="a number >= 1", got=got, hint=f"{name}=1"))
-        for name in ("weight_decay", "clip", "patience"):
-            if not 0 <= getattr(self, name) < math.inf:
-                got = str(getattr(self, name))
-                raise ConfigError(problem(name, expected="a number >= 0", got=got, hint=f"{name}=0"))
+        self._check(1, "steps", "batch_size", "accumulate")
+        self._check(0, "weight_decay", "clip")
         if not 0 < self.learning_rate < math.inf:
             got = str(self.learning_rate)
             raise ConfigError(problem("learning_rate", expected="a number > 0", got=got, hint="learning_rate=5e-4"))
@@ -63,6 +55,25 @@ class TrainConfig:
     def rates(self) -> Schedule:
         """The learning rate over the phase."""
         return Schedule(self.warmup, self.schedule, self.floor)
+
+    def _check(self, least: int, *names: str) -> None:
+        for name in names:
+            if not least <= getattr(self, name) < math.inf:
+                expected, got = f"a number >= {least}", str(getattr(self, name))
+                raise ConfigError(problem(name, expected=expected, got=got, hint=f"{name}={least}"))
+
+
+@dataclass(frozen=True)
+class SelectedConfig(TrainConfig):
+    """How a phase is optimised that keeps the weights which were best on dev."""
+
+    evaluations: int = field(default=10, metadata={"help": "times the dev set is looked at"})
+    patience: int = field(default=0, metadata={"help": "evaluations without a better one before stopping; 0: never"})
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self._check(1, "evaluations")
+        self._check(0, "patience")
 
 
 class Task(Protocol):
@@ -81,7 +92,10 @@ class Task(Protocol):
         ...
 
     def evaluate(self) -> Mapping[str, float]:
-        """Figures on dev; ``"score"``, higher is better, selects. Empty: the last weights are the best."""
+        """Figures on dev, asked for where the phase has a `SelectedConfig`; ``"score"``, higher is better, selects.
+
+        Empty: the last weights are the best.
+        """
         ...
 
 
@@ -119,18 +133,18 @@ class _Selection:
 
 
 def train(task: Task, c: TrainConfig, keeper: Keeper) -> Mapping[str, float]:
-    """Train a task's model and leave it with the weights that were best on dev.
+    """Train a task's model and leave it with the weights that were best on dev, or with its last ones.
 
     Takes up the checkpoint of this task, if the keeper has one.
 
     Args:
         task: model, data and losses.
-        c: how it is optimised.
+        c: how it is optimised; dev is looked at, and selects, if it is a `SelectedConfig`.
         keeper: journal and checkpoints.
 
     Returns:
-        ``score`` and ``step`` of the best weights, ``seconds`` of training, those before a resumed
-        checkpoint included.
+        ``score`` and ``step`` of the best weights (-inf and -1 where dev did not select), ``seconds`` of
+        training, those before a resumed checkpoint included.
 
     Raises:
         TrainingError: a loss is not a number; the last checkpoint stays.
@@ -150,7 +164,7 @@ def train(task: Task, c: TrainConfig, keeper: Keeper) -> Mapping[str, float]:
             figures: dict[str, Any] = {"loss": terms["loss"]}
             if step % max(1, c.steps // LOG_POINTS) == 0 or step == c.steps - 1:
                 keeper.journal.write(phase=task.name, step=step, rate=rate, **terms)
-            if _evaluation_due(step, c):
+            if isinstance(c, SelectedConfig) and _evaluation_due(step, c):
                 found = dict(task.evaluate())
                 if found:
                     selection.consider(found["score"], step, task.model, c.patience)
@@ -194,7 +208,7 @@ def _not_a_number(task: str, term: str, step: int, value: float, checkpoint: Pat
     )
 
 
-def _evaluation_due(step: int, c: TrainConfig) -> bool:
+def _evaluation_due(step: int, c: SelectedConfig) -> bool:
     """Whether dev is looked at after this step: ``evaluations`` times, evenly, the last time at the end.
 
     After every step, if there are fewer steps than that.

@@ -6,7 +6,8 @@ hidden state. While it trains, the folder is a run folder too: it can be interru
 
 import hashlib
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,11 +22,11 @@ from minispike.metrics import ModelResult
 from minispike.models.bert import Bert, bert_from_weights
 from minispike.preparation import check_same_texts
 from minispike.runfolder import TOKENIZER, Facts, RunFolder, check_free, read_config, read_state
-from minispike.teaching import encoder_weights, finetune_bert, pretrained_bert, scratch_shape
 from minispike.train.predict import predict_logits
 from teachers.convert import read_bert_folder, write_bert_folder
-from teachers.onnx_export import export_bert
-from teachers.onnx_teacher import OnnxTeacher, load_model, serialised
+from teachers.onnx_file import load_model, serialised
+from teachers.onnx_teacher import OnnxTeacher
+from teachers.source import encoder_weights, finetune_bert, pretrained_bert, scratch_shape
 from teachers.surgery import expose_hidden_states
 from teachers.training import FineTuning, Pretraining
 
@@ -50,35 +51,7 @@ def pretrain_teacher(
     Raises:
         MinispikeError: anything the user can mend.
     """
-    config, done = _taken_up(config, out, resume, PRETRAIN)
-    if Pretraining.name in done:
-        return dict(done[Pretraining.name])
-    with backend.use(config.backend):
-        texts = read_lines(_given("data.text", config.data.text))[: config.data.text_limit or None]
-        digest = hashlib.sha256("\n".join(texts).encode()).hexdigest()
-        kept, length = out / TOKENIZER, config.data.max_length
-        tokenizer = (
-            Tokenizer.from_file(kept)
-            if kept.is_file()
-            else Tokenizer.train(texts, vocab_size=config.teacher.vocab_size)
-        )
-        encoded = tokenizer.encode(texts, max_length=length)
-        scratch_shape(config.teacher, tokenizer.vocab_size, length)  # or a mistake is told
-        if begin is not None:
-            begin()
-        run = RunFolder(out, config, resume=resume, job=PRETRAIN)
-
-        def work() -> Facts:
-            tokenizer.save(kept)
-            bert, facts = pretrained_bert(run, tokenizer, encoded)
-            _write(bert, kept, out)
-            return facts | {"truncated": encoded.truncated, "unknown": encoded.unknown}
-
-        try:
-            check_same_texts(run, digest, [f"{len(texts)} unlabelled"])
-            return run.phase(Pretraining.name, work)
-        finally:
-            run.close()
+    return _carry_out(PRETRAIN, Pretraining.name, _read_text, config, out, resume, begin)
 
 
 def finetune_teacher(
@@ -98,43 +71,93 @@ def finetune_teacher(
     Raises:
         MinispikeError: anything the user can mend.
     """
-    config, done = _taken_up(config, out, resume, FINETUNE)
-    if FineTuning.name in done:
-        return dict(done[FineTuning.name])
+    return _carry_out(FINETUNE, FineTuning.name, _read_task, config, out, resume, begin)
+
+
+@dataclass(frozen=True)
+class _Work:
+    """What is left to do once all is read: the texts' fingerprint, notes on them, and the phase itself."""
+
+    digest: str
+    notes: Sequence[str]
+    phase: Callable[[RunFolder], Facts]
+
+
+def _carry_out(
+    job: str,
+    phase: str,
+    read: Callable[[RunConfig, Path], _Work],
+    config: RunConfig,
+    out: Path,
+    resume: bool,
+    begin: Callable[[], None] | None,
+) -> Facts:
+    """The results of a job of one phase: read, then tell, then write."""
+    done: Facts = {}
+    if resume:
+        config, done = read_config(out), read_state(out, job)["done"]
+    else:
+        check_free(out)
+    if phase in done:
+        return dict(done[phase])
     with backend.use(config.backend):
-        source, length = Path(_given("teacher.path", config.teacher.path)), config.data.max_length
-        corpus = read_corpus(config.data, config.seed)
-        data = corpus.data
-        fields, weights = read_bert_folder(_folder(source))
-        tokenizer = Tokenizer.from_file(source)
-        tokenizer.check_matches(fields["vocab_size"])
-        if length > fields["max_position_embeddings"]:
-            positions = fields["max_position_embeddings"]
-            expected, hint = f"at most {positions}, the teacher's positions", f"data.max_length={positions}"
-            raise TeacherError(problem("data.max_length", expected=expected, got=str(length), hint=hint))
-        bert = bert_from_weights(fields, encoder_weights(weights), len(data.label_names))
-        train, dev, test = (encode(tokenizer, split, length) for split in (data.train, data.dev, data.test))
+        work = read(config, out)
         if begin is not None:
             begin()
-        run = RunFolder(out, config, resume=resume, job=FINETUNE)
-
-        def work() -> Facts:
-            facts = finetune_bert(run, bert, tokenizer, train, dev)
-
-            def logits(ids: Any, mask: Any, segments: Any) -> Any:
-                return bert(ids, mask, segments).logits
-
-            found = predict_logits(logits, test.texts, pad_id=tokenizer.pad_id).argmax(axis=1)
-            result = ModelResult.measure("teacher", test.labels, found, len(data.label_names))
-            _write(bert, source, out, data.label_names)
-            figures = {name: getattr(result, name) for name in ("accuracy", "low", "high", "macro_f1")}
-            return facts | {"test": figures}
-
+        run = RunFolder(out, config, resume=resume, job=job)
         try:
-            check_same_texts(run, corpus.digest(), corpus.notes)
-            return run.phase(FineTuning.name, work)
+            check_same_texts(run, work.digest, work.notes)
+            return run.phase(phase, lambda: work.phase(run))
         finally:
             run.close()
+
+
+def _read_text(config: RunConfig, out: Path) -> _Work:
+    """The text and its tokenizer; the work is to pretrain."""
+    texts = read_lines(_given("data.text", config.data.text))[: config.data.text_limit or None]
+    kept, length = out / TOKENIZER, config.data.max_length
+    own = kept.is_file()
+    tokenizer = Tokenizer.from_file(kept) if own else Tokenizer.train(texts, vocab_size=config.teacher.vocab_size)
+    encoded = tokenizer.encode(texts, max_length=length)
+    scratch_shape(config.teacher, tokenizer.vocab_size, length)  # or a mistake is told
+
+    def pretrain(run: RunFolder) -> Facts:
+        tokenizer.save(kept)
+        bert, facts = pretrained_bert(run, tokenizer, encoded)
+        _write(bert, kept, out)
+        return facts | {"truncated": encoded.truncated, "unknown": encoded.unknown}
+
+    digest = hashlib.sha256("\n".join(texts).encode()).hexdigest()
+    return _Work(digest, [f"{len(texts)} unlabelled"], pretrain)
+
+
+def _read_task(config: RunConfig, out: Path) -> _Work:
+    """The BERT and the labelled sentences; the work is to fine-tune."""
+    source, length = Path(_given("teacher.path", config.teacher.path)), config.data.max_length
+    corpus = read_corpus(config.data, config.seed)
+    data = corpus.data
+    fields, weights = read_bert_folder(_folder(source))
+    tokenizer = Tokenizer.from_file(source)
+    tokenizer.check_matches(fields["vocab_size"])
+    if length > fields["max_position_embeddings"]:
+        positions = fields["max_position_embeddings"]
+        expected, hint = f"at most {positions}, the teacher's positions", f"data.max_length={positions}"
+        raise TeacherError(problem("data.max_length", expected=expected, got=str(length), hint=hint))
+    bert = bert_from_weights(fields, encoder_weights(weights), len(data.label_names))
+    train, dev, test = (encode(tokenizer, split, length) for split in (data.train, data.dev, data.test))
+
+    def finetune(run: RunFolder) -> Facts:
+        facts = finetune_bert(run, bert, tokenizer, train, dev)
+
+        def logits(ids: Any, mask: Any, segments: Any) -> Any:
+            return bert(ids, mask, segments).logits
+
+        found = predict_logits(logits, test.texts, pad_id=tokenizer.pad_id).argmax(axis=1)
+        result = ModelResult.measure("teacher", test.labels, found, len(data.label_names))
+        _write(bert, source, out, data.label_names)
+        return facts | {"test": {name: getattr(result, name) for name in ("accuracy", "low", "high", "macro_f1")}}
+
+    return _Work(corpus.digest(), corpus.notes, finetune)
 
 
 def convert_teacher(source: Path, out: Path) -> Facts:
@@ -164,7 +187,7 @@ def convert_teacher(source: Path, out: Path) -> Facts:
         if tokenizer is not None:
             tokenizer.check_matches(fields["vocab_size"])
         bert = bert_from_weights(fields, encoder_weights(weights), fields["num_labels"])
-        export_bert(bert.config, bert.state_dict(), out / ONNX)
+        bert.to_onnx(out / ONNX)
     else:
         foreign = OnnxTeacher(source)
         if tokenizer is not None:
@@ -178,14 +201,6 @@ def convert_teacher(source: Path, out: Path) -> Facts:
     sizes = {name: getattr(made, name) for name in ("hidden_size", "num_labels", "vocab_size")}
     seconds = time.monotonic() - began
     return {"layers": made.num_layers, **sizes, "tokenizer": tokenizer is not None, "seconds": seconds}
-
-
-def _taken_up(config: RunConfig, out: Path, resume: bool, job: str) -> tuple[RunConfig, Facts]:
-    """The configuration that counts, and what is done."""
-    if resume:
-        return read_config(out), read_state(out, job)["done"]
-    check_free(out)
-    return config, {}
 
 
 def _given(name: str, path: str) -> str:
@@ -205,6 +220,5 @@ def _folder(source: Path) -> Path:
 
 def _write(bert: Bert, tokenizer: Path, out: Path, label_names: tuple[str, ...] | None = None) -> None:
     """The layout of Hugging Face, and the ONNX model."""
-    weights = bert.state_dict()
-    write_bert_folder(bert.config, weights, tokenizer, out, label_names=label_names)
-    export_bert(bert.config, weights, out / ONNX)
+    write_bert_folder(bert.config, bert.state_dict(), tokenizer, out, label_names=label_names)
+    bert.to_onnx(out / ONNX)

@@ -19,9 +19,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from minispike.errors import TeacherError, problem
+from minispike.extras import extra
 from minispike.files import atomic_write
-from teachers.extras import extra
-from teachers.weights import BertConfigLike, BertFields, check_weights, fields_of
+from minispike.models.bert_weights import BertConfigLike, BertFields, check_weights, fields_of
 
 if TYPE_CHECKING:
     import onnx
@@ -44,8 +44,8 @@ def export_bert(
 
     Args:
         config: the sizes.
-        weights: named and shaped as `teachers.weights.bert_shapes` says. A head for masked language modelling
-            is left out, a pooler without a classifier too.
+        weights: named and shaped as `minispike.models.bert_weights.bert_shapes` says. A head for masked language
+            modelling is left out, a pooler without a classifier too.
         path: the file to write.
         half: store matrices as float16, half the size; they are computed with in float32 all the same.
 

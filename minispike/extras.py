@@ -1,4 +1,4 @@
-"""The libraries that only teachers need, imported when they are first used."""
+"""The libraries that only teachers and their files need, imported when they are first used."""
 
 from importlib import import_module
 from typing import Any

@@ -1,0 +1,42 @@
+"""Comparisons, element by element: ``==``, ``!=``, ``<``, ``<=``, ``>``, ``>=``.
+
+What comes out are arrays of booleans of the backend, not tensors: a comparison has no gradient. They are what
+`minispike.ops.where` and ``tensor[...]`` take.
+"""
+
+import operator
+from collections.abc import Callable
+from typing import Any
+
+from minispike.backend import Array
+from minispike.errors import ShapeError, problem
+from minispike.ops.op import as_tensors
+from minispike.tensor import Tensor, TensorLike
+
+
+def comparison(symbol: str, function: Callable[[Any, Any], Any]) -> Callable[[Tensor, TensorLike], Array]:
+    """The method of `Tensor` for an operator; numbers take the type of the tensor, as in arithmetic."""
+
+    def compare(a: Tensor, b: TensorLike) -> Array:
+        try:
+            left, right = as_tensors((a, b))
+        except ShapeError:  # no numbers: Python says what it says of things that cannot be compared
+            return NotImplemented
+        try:
+            return function(left.array, right.array)
+        except ValueError as cause:
+            got, hint = f"{left.shape} and {right.shape}", "reshape, or `is` for the same tensor"
+            raise ShapeError(problem(symbol, expected="shapes that fit together", got=got, hint=hint)) from cause
+
+    return compare
+
+
+COMPARISONS = {
+    "__eq__": comparison("==", operator.eq),
+    "__ne__": comparison("!=", operator.ne),
+    "__lt__": comparison("<", operator.lt),
+    "__le__": comparison("<=", operator.le),
+    "__gt__": comparison(">", operator.gt),
+    "__ge__": comparison(">=", operator.ge),
+}
+"""By the name that Python calls them by."""

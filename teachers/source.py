@@ -1,0 +1,217 @@
+"""Where a run's teachers come from: made from scratch, or a given BERT that is fine-tuned; from then on ONNX."""
+
+from collections.abc import Collection, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from minispike.checkpoint import load_tensors, save_tensors
+from minispike.config import RunConfig, TeacherConfig
+from minispike.corpus import Corpus, Split
+from minispike.data.tokenizer import Encoded, Tokenizer
+from minispike.distill.teacher import FoundTeacher, Teacher
+from minispike.errors import TeacherError, problem, warn
+from minispike.models.bert import Bert, BertConfig, bert_from_weights
+from minispike.runfolder import FINETUNED, PRETRAINED, TOKENIZER, Facts, RunFolder
+from minispike.train.loop import train
+from teachers.cache import CacheFolder, default_folder
+from teachers.convert import read_bert_folder, read_label_names
+from teachers.onnx_file import copy_model
+from teachers.onnx_teacher import OnnxTeacher
+from teachers.training import FineTuning, Pretraining
+from teachers.view import CachedView
+
+READ = "read teacher"
+PRETRAIN_SEED, FINETUNE_SEED = 1, 2
+
+
+class OnnxTeachers:
+    """Teachers that run through ONNX Runtime: a `minispike.distill.teacher.TeacherSource`.
+
+    The copies in the run folder are what a run works with, so it needs what it was given only once:
+
+        teacher/pretrained.onnx     the teacher of stage 1, with any external data beside it
+        teacher/finetuned.onnx      the teacher of stage 2, where there is another
+        teacher/*.safetensors       their weights, where minispike knows them
+    """
+
+    def __init__(self) -> None:
+        self._caches: dict[tuple[Path, int], CacheFolder] = {}  # one each, which knows what is in use
+
+    def find_tokenizer(self, config: RunConfig, corpus: Corpus, kept: Path) -> Tokenizer:
+        """The tokenizer of an interrupted run, else the given teacher's, else one trained on the training text.
+
+        Raises:
+            DataError: the teacher's folder has none.
+            TeacherError: there is no such teacher.
+        """
+        c = config.teacher
+        if kept.is_file():
+            return Tokenizer.from_file(kept)
+        if not c.path:
+            texts = *corpus.data.train.sentences, *corpus.unlabelled.sentences
+            return Tokenizer.train(texts, vocab_size=c.vocab_size)
+        path = Path(c.path)
+        if not path.exists():
+            expected, hint = "the folder of a BERT, or an ONNX file", "another path"
+            raise TeacherError(problem(str(path), expected=expected, got="nothing there", hint=hint))
+        return Tokenizer.from_file(path if path.is_dir() else path.parent)
+
+    def read(
+        self, config: RunConfig, tokenizer: Tokenizer, label_names: Sequence[str], done: Collection[str] = ()
+    ) -> FoundTeacher | None:
+        """Read and check the teacher that the configuration names, or tell the shape of one made from scratch.
+
+        Raises:
+            TeacherError: it cannot be read, or has no hidden states, or not the task's classes.
+            DataError: it has another vocabulary than its tokenizer.
+            BackendError: ONNX Runtime lacks the provider.
+        """
+        c, path, num_labels = config.teacher, Path(config.teacher.path), len(label_names)
+        if READ in done:
+            return None
+        if not c.path:
+            shape = scratch_shape(c, tokenizer.vocab_size, config.data.max_length)
+            return FoundTeacher(shape.num_hidden_layers, shape.max_position_embeddings)
+        if path.is_file():
+            teacher = _open(c, path)
+            tokenizer.check_matches(teacher.vocab_size)
+            _check_classes(path, teacher.num_labels, num_labels)
+            table = teacher.position_embeddings
+            return FoundTeacher(teacher.num_layers, None if table is None else len(table))
+        fields, weights = read_bert_folder(path)
+        tokenizer.check_matches(fields["vocab_size"])
+        if not c.finetune:
+            _check_classes(path, fields["num_labels"], num_labels)
+            _check_order(path, tuple(label_names))
+        bert = bert_from_weights(fields, encoder_weights(weights), 0 if c.finetune else num_labels)
+        return FoundTeacher(bert.config.num_hidden_layers, bert.config.max_position_embeddings, bert)
+
+    def prepare(
+        self,
+        run: RunFolder,
+        found: FoundTeacher | None,
+        tokenizer: Tokenizer,
+        unlabelled: Encoded,
+        train: Split,
+        dev: Split,
+        num_labels: int,
+    ) -> tuple[Teacher, Teacher]:
+        """The pretrained and the fine-tuned teacher; a given one that is used as it is stands for both.
+
+        Raises:
+            TeacherError: a model in the run folder is damaged.
+        """
+        c, as_it_is = run.config.teacher, False
+        if c.path:
+            kept = run.phase(READ, lambda: _keep(run, found))
+            as_it_is = kept["as it is"]
+        else:
+            run.phase(Pretraining.name, lambda: _pretrain(run, tokenizer, unlabelled))
+        pretrained = _open(c, run.path / f"{PRETRAINED}.onnx")
+        if as_it_is:
+            return pretrained, pretrained
+        run.phase(FineTuning.name, lambda: _finetune(run, tokenizer, train, dev, num_labels))
+        return pretrained, _open(c, run.path / f"{FINETUNED}.onnx")
+
+    def view(self, run: RunFolder, teacher: Teacher, texts: Encoded, layers: Sequence[int], name: str) -> CachedView:
+        """A view that remembers in the cache that the run's configuration names."""
+        c = run.config.teacher
+        place = (Path(c.cache_folder) if c.cache_folder else default_folder(), c.cache_mb * 2**20)
+        cache = self._caches.setdefault(place, CacheFolder(*place))
+        key = (run.path / TOKENIZER).read_bytes(), str(run.config.data.max_length).encode()
+        return CachedView(teacher, texts, layers, cache, key, name)
+
+
+def _open(c: TeacherConfig, path: Path) -> OnnxTeacher:
+    return OnnxTeacher(path, c.threads, c.provider)
+
+
+def _check_classes(path: Path, own: int, num_labels: int) -> None:
+    """A teacher that is used as it is must know the task already."""
+    if own == num_labels:
+        return
+    expected, got = f"logits of {num_labels} classes", f"{own} classes" if own else "no classifier"
+    hint = "the folder of a BERT, with teacher.finetune=true"
+    raise TeacherError(problem(str(path), expected=expected, got=got, hint=hint))
+
+
+def _check_order(path: Path, label_names: tuple[str, ...]) -> None:
+    """The same names in another order would be taken for each other."""
+    own = read_label_names(path)
+    if own != label_names and sorted(own) == sorted(label_names):
+        expected, got = f"classes in the order {', '.join(label_names)}", ", ".join(own)
+        hint = "teacher.finetune=true"
+        raise TeacherError(problem(str(path), expected=expected, got=got, hint=hint))
+
+
+def _store(run: RunFolder, name: str, bert: Bert) -> None:
+    """Weights, to go on training from, and the ONNX file, to teach with."""
+    save_tensors(run.path / f"{name}.safetensors", bert.state_dict(), {"config": vars(bert.config)})
+    bert.to_onnx(run.path / f"{name}.onnx")
+
+
+def _keep(run: RunFolder, found: FoundTeacher | None) -> Facts:
+    """A given teacher's copy, as the pretrained one: a BERT's is an export, an ONNX file's has the same bytes."""
+    assert found is not None
+    c, bert = run.config.teacher, found.content
+    if bert is None:
+        told = ": an ONNX file is not fine-tuned, whatever teacher.finetune says" if c.finetune else ""
+        warn(f"teacher: {c.path} is used as it is{told}")
+        copy_model(Path(c.path), run.path / f"{PRETRAINED}.onnx")
+        return {"as it is": True}
+    _store(run, PRETRAINED, bert)
+    return {"as it is": not c.finetune, "parameters": bert.count_parameters()}
+
+
+def encoder_weights(weights: Mapping[str, Any]) -> dict[str, Any]:
+    """Without the heads of pretraining, which distillation has no use for."""
+    return {name: w for name, w in weights.items() if not name.startswith("cls.")}
+
+
+def scratch_shape(c: TeacherConfig, vocab_size: int, max_length: int) -> BertConfig:
+    """The shape of a teacher made from scratch."""
+    return BertConfig(
+        vocab_size=vocab_size,
+        hidden_size=c.hidden_size,
+        num_hidden_layers=c.layers,
+        num_attention_heads=c.heads,
+        intermediate_size=4 * c.hidden_size,
+        max_position_embeddings=max_length,
+        initializer_range=0.6 / c.hidden_size**0.5,  # 0.02 is right for 768; a narrow network needs larger ones
+    )
+
+
+def _pretrain(run: RunFolder, tokenizer: Tokenizer, unlabelled: Encoded) -> Facts:
+    bert, facts = pretrained_bert(run, tokenizer, unlabelled)
+    _store(run, PRETRAINED, bert)
+    return facts
+
+
+def pretrained_bert(run: RunFolder, tokenizer: Tokenizer, unlabelled: Encoded) -> tuple[Bert, Facts]:
+    """A small BERT that has learned to guess hidden words, and the results of the phase."""
+    c, key = run.config.teacher, (run.config.seed, PRETRAIN_SEED)
+    shape = scratch_shape(c, tokenizer.vocab_size, run.config.data.max_length)
+    bert = Bert(shape, np.random.default_rng([*key, 3]))
+    size, parts = c.pretraining.batch_size, c.pretraining.accumulate
+    task = Pretraining(bert, unlabelled, tokenizer, size, c.mask_share, key, parts=parts)
+    facts = train(task, c.pretraining, run.keeper)
+    return bert, {"seconds": facts["seconds"], "parameters": bert.count_parameters()}
+
+
+def _finetune(run: RunFolder, tokenizer: Tokenizer, train_split: Split, dev: Split, num_labels: int) -> Facts:
+    weights, notes = load_tensors(run.path / f"{PRETRAINED}.safetensors")
+    bert = bert_from_weights(notes["config"], weights, num_labels)
+    facts = finetune_bert(run, bert, tokenizer, train_split, dev)
+    _store(run, FINETUNED, bert)
+    return facts
+
+
+def finetune_bert(run: RunFolder, bert: Bert, tokenizer: Tokenizer, train_split: Split, dev: Split) -> Facts:
+    """Fine-tune a BERT in place, best on dev; the results of the phase."""
+    c, key = run.config.teacher, (run.config.seed, FINETUNE_SEED)
+    size, parts = c.finetuning.batch_size, c.finetuning.accumulate
+    task = FineTuning(bert, train_split.both(), dev.both(), size, key, tokenizer.pad_id, parts=parts)
+    facts = train(task, c.finetuning, run.keeper)
+    return {"seconds": facts["seconds"], "dev": facts["score"], "parameters": bert.count_parameters()}
