@@ -120,7 +120,7 @@ def _mini() -> RunConfig:
         augment=AugmentConfig(passes=2),
         stage1=Stage1Config(steps=1000, batch_size=32, learning_rate=2e-3),
         stage2=Stage2Config(
-            steps=6000,
+            steps=4500,
             batch_size=32,
             learning_rate=3e-3,
             evaluations=25,
