@@ -2,8 +2,8 @@
 
 This is the only module that imports CuPy, and it does so when CuPy is first asked for. The chosen backend
 decides where *new* arrays are made; a function that already holds arrays asks `array_module` instead, so
-that an op runs where its arguments are. There is no silent fall-back: a backend that cannot be had is an
-error with its cause.
+that an op runs where its tensors are, and brings what stands beside them (numbers, masks, labels) there.
+There is no silent fall-back: a backend that cannot be had is an error with its cause.
 """
 
 import difflib
@@ -125,12 +125,15 @@ def array_module(*arrays: Array) -> Any:
     return np
 
 
-def asarray(value: Any, dtype: Any = None) -> Array:
-    """``value`` as an array of the backend in use, copied there if it lies elsewhere."""
-    module = default_module()
-    if module is np:
-        value = to_numpy(value)
-    return module.asarray(value, dtype=dtype)
+def asarray(value: Any, dtype: Any = None, *, module: Any = None) -> Array:
+    """``value`` as an array of ``module`` (None: of the backend in use), copied there if it lies elsewhere."""
+    module = module or default_module()
+    return module.asarray(to_numpy(value) if module is np else value, dtype=dtype)
+
+
+def copied(value: Any, dtype: Any = None, *, module: Any) -> Array:
+    """A copy of ``value`` as an array of ``module``: what a graph keeps, since the caller may change his own."""
+    return module.array(to_numpy(value) if module is np else value, dtype=dtype, order="C")
 
 
 def to_numpy(array: Array) -> "np.ndarray[Any, Any]":

@@ -4,12 +4,13 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
+from minispike.backend import backends
 from minispike.data.reviews import ReviewsConfig
 from minispike.distill.augment import AugmentConfig
 from minispike.distill.losses import Alignment, LossWeights
 from minispike.distill.stages import Stage1Config, Stage2Config
 from minispike.errors import ConfigError, problem
-from minispike.models.spikebert_config import SpikeBERTConfig
+from minispike.models.spikebert_config import SpikeBERTConfig, nearest_divisor
 from minispike.train.loop import SelectedConfig, TrainConfig
 
 
@@ -34,6 +35,9 @@ class DataConfig:
 
     def __post_init__(self) -> None:
         _at_least(0, self, "text_limit")
+        if not 0 < self.dev_fraction < 1:
+            got, hint = str(self.dev_fraction), "dev_fraction=0.1"
+            raise ConfigError(problem("dev_fraction", expected="a share between 0 and 1", got=got, hint=hint))
 
 
 @dataclass(frozen=True)
@@ -59,6 +63,10 @@ class TeacherConfig:
     def __post_init__(self) -> None:
         _at_least(1, self, "vocab_size", "hidden_size", "layers", "heads")
         _at_least(0, self, "threads", "cache_mb")
+        if self.hidden_size % self.heads:
+            got = f"{self.heads} heads for width {self.hidden_size}"
+            hint = f"heads={nearest_divisor(self.hidden_size, self.heads)}"
+            raise ConfigError(problem("heads", expected="a divisor of hidden_size", got=got, hint=hint))
         if not 0 < self.mask_share <= 1:
             expected, got = "a share above 0, at most 1", str(self.mask_share)
             raise ConfigError(problem("mask_share", expected=expected, got=got, hint="mask_share=0.15"))
@@ -85,10 +93,27 @@ class RunConfig:
 
     def __post_init__(self) -> None:
         _at_least(0, self, "seed", "checkpoint_minutes")
+        if self.backend not in backends():
+            expected, hint = " or ".join(backends()), "--backend numpy"
+            raise ConfigError(problem("backend", expected=expected, got=repr(self.backend), hint=hint))
+        self._check_student()
+        self._check_transfer()
+
+    def _check_student(self) -> None:
         for name in ("vocab_size", "num_labels", "feature_dim", "embedding_dim"):
             if found := getattr(self.student, name):
                 expected, hint = "0: a run takes it from the teacher and the data", f"student.{name}=0"
                 raise ConfigError(problem(f"student.{name}", expected=expected, got=str(found), hint=hint))
+
+    def _check_transfer(self) -> None:
+        """Stage 2 reads transfer text if, and only if, there is some, and room for it."""
+        passes, stage2 = self.augment.passes, self.stage2
+        if stage2.labelled == 1 and passes:
+            expected, hint = "0, since stage2.labelled=1 leaves no room for variants", "augment.passes=0"
+            raise ConfigError(problem("augment.passes", expected=expected, got=str(passes), hint=hint))
+        if stage2.labelled < 1 and not (passes or stage2.transfer):
+            expected, hint = "true, or variants to read instead", "augment.passes=2 or stage2.labelled=1"
+            raise ConfigError(problem("stage2.transfer", expected=expected, got="false", hint=hint))
 
 
 def _tiny() -> RunConfig:
@@ -153,7 +178,10 @@ def _reference() -> RunConfig:
     """The model, the losses and the data of the authors' program, every quirk by its name.
 
     No positions, padding that counts, layers aligned one early, a loss divided by the batch twice, decay of
-    everything, random embeddings, and no transfer text but augmented sentences.
+    everything, random embeddings, no transfer text but augmented sentences, no warm-up, no clipping.
+
+    What stays mended: dev selects, never test; weights load strictly; a batch is padded to its own longest
+    sentence, not to the maximum length; the teacher's logits, not labels, teach augmented sentences.
     """
     base = _base()
     student = SpikeBERTConfig(
@@ -168,8 +196,8 @@ def _reference() -> RunConfig:
         preset="reference",
         start="random",
         student=student,
-        stage1=replace(base.stage1, decay_all=True, alignment=alignment),
-        stage2=replace(stage2, alignment=alignment),
+        stage1=replace(base.stage1, decay_all=True, warmup=0.0, clip=0.0, alignment=alignment),
+        stage2=replace(stage2, warmup=0.0, clip=0.0, alignment=alignment),
         augment=AugmentConfig(passes=20),
     )
 

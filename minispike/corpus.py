@@ -14,7 +14,10 @@ from minispike.data.overlap import drop_overlap
 from minispike.data.reviews import build_reviews
 from minispike.data.text import Dataset, Examples, load_dataset, read_lines
 from minispike.data.tokenizer import Encoded, Tokenizer
-from minispike.errors import DataError, problem
+from minispike.errors import DataError, problem, warn
+
+MUCH_TRUNCATED = 0.05
+"""The share of a set's sentences of which more, cut off, is worth a warning."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -93,10 +96,12 @@ def _without_overlap(data: Dataset, unlabelled: Examples, limit: int) -> Corpus:
             hint = "a file that shares no sentence with dev and test"
             raise DataError(problem(name, expected="sentences that dev and test lack", got="none", hint=hint))
     kind = "sentence" if data.train.pairs is None else "pair"
-    notes = (
+    notes: tuple[str, ...] = (
         f"{len(train.kept)} training, {len(data.dev)} dev, {len(data.test)} test {kind}s; {len(kept)} unlabelled",
         f"equal to a dev or test {kind}, and dropped: {train.dropped} training, {transfer.dropped} unlabelled",
     )
+    if kind == "pair" and kept.pairs is None:
+        notes += ("the unlabelled text is of single sentences: stage 2 takes the training pairs in its place",)
     clean = Dataset(data.train.subset(train.kept), data.dev, data.test, data.label_names)
     return Corpus(clean, kept, notes)
 
@@ -160,3 +165,20 @@ def encoding_notes(named: Iterable[tuple[str, Encoded]]) -> tuple[str, ...]:
         f"{name}: {100 * e.truncated:.2f} % of the sentences truncated, {100 * e.unknown:.3f} % of the tokens unknown"
         for name, e in named
     )
+
+
+def tell_notes(notes: Iterable[str], named: Iterable[tuple[str, Encoded]], max_length: int) -> None:
+    """Print what was dropped, cut off and not known, before anybody learns from the rest; on standard error.
+
+    Args:
+        notes: on the texts.
+        named: the encoded sets.
+        max_length: that they were cut to.
+    """
+    named = tuple(named)
+    for note in (*notes, *encoding_notes(named)):
+        warn(f"data: {note}")
+    much = [f"{100 * e.truncated:.1f} % of {name}" for name, e in named if e.truncated > MUCH_TRUNCATED]
+    if much:
+        lost = f"{', '.join(much)} lost what is beyond {max_length} tokens"
+        warn(f"warning: {lost}; try a larger data.max_length, such as data.max_length={2 * max_length}")

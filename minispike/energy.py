@@ -10,7 +10,6 @@ from collections.abc import Iterable, Iterator
 
 import numpy as np
 
-from minispike.backend import asarray
 from minispike.data.batches import Batch
 from minispike.errors import ConfigError, DataError, problem
 from minispike.ledger import (
@@ -96,7 +95,7 @@ def measure_energy(
             input_ids = batch.input_ids[these][batch.mask[these]].reshape(-1, length)
             recorder = Recorder()
             with no_grad():
-                model(asarray(input_ids), features=False, observe=recorder)
+                model(input_ids, features=False, observe=recorder)
             _add_sentences(tally, c, recorder, int(length), len(input_ids))
             lengths += [int(length)] * len(input_ids)
     if not lengths:

@@ -16,7 +16,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from minispike.backend import asarray, to_numpy
+from minispike.backend import array_module, asarray, to_numpy
 from minispike.errors import GradientError, problem
 from minispike.smooth import FrozenValues, frozen_values, smooth_spikes
 from minispike.tensor import Tensor, default_dtype, enable_grad, grad, no_grad
@@ -122,8 +122,12 @@ def _tensors(output: Any) -> Iterator[Tensor]:
             yield from _tensors(value)
 
 
+def _zeros_like(tensor: Tensor) -> Tensor:
+    return Tensor._of(array_module(tensor.array).zeros_like(tensor.array))
+
+
 def _random_like(array: Any, rng: np.random.Generator) -> Any:
-    return asarray(rng.uniform(-1.0, 1.0, size=array.shape))
+    return asarray(rng.uniform(-1.0, 1.0, size=array.shape), module=array_module(array))
 
 
 def _check(
@@ -211,7 +215,7 @@ def _failure(name: str, leaf: Tensor, analytic: float, numeric: float, bend: flo
 
 def _weighted_sum(outputs: Sequence[Tensor], covectors: Sequence[Any]) -> Tensor:
     """<f, c> over all outputs: a number, whose gradient is J^T c."""
-    terms = [(t * Tensor(c, dtype=np.float64)).sum() for t, c in zip(outputs, covectors, strict=True)]
+    terms = [(t * Tensor._of(c)).sum() for t, c in zip(outputs, covectors, strict=True)]
     total = terms[0]
     for term in terms[1:]:
         total = total + term
@@ -230,6 +234,6 @@ def _gradient_function(
         with enable_grad():
             loss = _weighted_sum(list(_tensors(f())), covectors)
             found = grad(loss, [t for _, t in leaves], create_graph=True)
-        return [g if g is not None else Tensor(np.zeros(t.shape)) for g, (_, t) in zip(found, leaves, strict=True)]
+        return [_zeros_like(t) if g is None else g for g, (_, t) in zip(found, leaves, strict=True)]
 
     return gradient

@@ -13,7 +13,6 @@ from typing import Any
 
 import numpy as np
 
-from minispike.backend import asarray
 from minispike.checkpoint import load_tensors, save_tensors
 from minispike.config import RunConfig
 from minispike.data.batches import in_order
@@ -64,7 +63,8 @@ class Evaluation:
 
 @dataclass(frozen=True, eq=False)
 class LoadedRun:
-    """The student of a run with all it needs. It lives on the backend that was in use when it was loaded.
+    """The student of a run with all it needs. It lives on the backend that was in use when it was loaded,
+    and computes there, whatever backend is in use when it is asked.
 
     Attributes:
         path: the run folder.
@@ -72,6 +72,7 @@ class LoadedRun:
         tokenizer: of its texts.
         label_names: of its classes, in the order of its logits.
         config: of the run.
+        pairs: whether its texts are pairs; None for the file of an older version, which does not tell.
     """
 
     path: Path
@@ -79,18 +80,30 @@ class LoadedRun:
     tokenizer: Tokenizer
     label_names: tuple[str, ...]
     config: RunConfig
+    pairs: bool | None = None
 
     def encode(self, texts: Sequence[str], pairs: Sequence[str] | None = None) -> Encoded:
-        """The token ids of N texts, or of N pairs, cut to the length that the student was trained with."""
-        if isinstance(texts, str):  # which is a sequence of letters
-            raise DataError(problem("texts", expected="a list of texts", got="one string", hint=f"[{texts[:20]!r}]"))
+        """The token ids of N texts, or of N pairs, cut to the length that the student was trained with.
+
+        Raises:
+            DataError: they are no texts, or single ones where the student has learned pairs, or the reverse.
+        """
+        _check_texts("texts", texts)
+        if pairs is not None:
+            _check_texts("pairs", pairs)
+        if len(texts) and self.pairs is not None and self.pairs != (pairs is not None):
+            kinds = {False: "single texts", True: "pairs of texts"}
+            hint = "a second text for each, in a file in the column text2" if self.pairs else "one text for each"
+            expected, got = f"{kinds[self.pairs]}, as in training", kinds[not self.pairs]
+            raise DataError(problem("texts", expected=expected, got=got, hint=hint))
         return self.tokenizer.encode(texts, pairs, self.config.data.max_length)
 
     def logits(self, texts: Sequence[str], pairs: Sequence[str] | None = None) -> "np.ndarray[Any, Any]":
         """The logits ``[N, C]`` of N texts, or of N pairs, on the host."""
-        if not len(texts):
+        encoded = self.encode(texts, pairs)
+        if not len(encoded):
             return np.empty((0, len(self.label_names)), dtype=np.float32)
-        logits: np.ndarray[Any, Any] = student_logits(self.model, self.encode(texts, pairs), self.tokenizer.pad_id)
+        logits: np.ndarray[Any, Any] = student_logits(self.model, encoded, self.tokenizer.pad_id)
         return logits
 
     def predict(self, texts: Sequence[str], pairs: Sequence[str] | None = None) -> list[Prediction]:
@@ -140,8 +153,7 @@ class LoadedRun:
         recorder = Recorder()
         with no_grad():
             for batch in in_order(self.encode(texts, pairs), _BATCH, pad_id=self.tokenizer.pad_id):
-                mask = asarray(batch.mask)
-                self.model(asarray(batch.input_ids), mask, features=False, observe=recorder.batch(mask))
+                self.model(batch.input_ids, batch.mask, features=False, observe=recorder.batch(batch.mask))
         return recorder.firing_rates()
 
 
@@ -162,19 +174,29 @@ def load(run: str | Path) -> LoadedRun:
     if not (path / MODEL).is_file():
         expected, hint = "a run whose student is trained", f"minispike distill --resume {path}"
         raise RunFolderError(problem(str(path), expected=expected, got=f"no {MODEL}", hint=hint))
-    model, label_names = load_student(path / MODEL)
+    model, notes = _read_student(path / MODEL)
+    label_names = _label_names(notes)
     if len(label_names) != model.config.num_labels:
         expected = f"the names of {model.config.num_labels} labels"
         got, hint = str(len(label_names)), "the model.safetensors of a finished run"
         raise CheckpointError(problem(str(path / MODEL), expected=expected, got=got, hint=hint))
     tokenizer = Tokenizer.from_file(path / TOKENIZER)
     tokenizer.check_matches(model.config.vocab_size)
-    return LoadedRun(path, model, tokenizer, label_names, config)
+    pairs = notes.get("pairs")
+    return LoadedRun(path, model, tokenizer, label_names, config, None if pairs is None else bool(pairs))
 
 
-def save_student(path: Path, student: SpikeBERT, label_names: Sequence[str] = ()) -> None:
-    """The weights, with the configuration and the names of the labels in the file's header."""
-    save_tensors(path, student.state_dict(), {"student": vars(student.config), "labels": list(label_names)})
+def save_student(path: Path, student: SpikeBERT, label_names: Sequence[str] = (), *, pairs: bool | None = None) -> None:
+    """The weights, with the configuration and, in the file's header, what is known of the task.
+
+    Args:
+        path: the file.
+        student: to be kept.
+        label_names: in the order of its logits.
+        pairs: whether its texts are pairs; None: it has learned no task.
+    """
+    notes = {"student": vars(student.config), "labels": list(label_names)}
+    save_tensors(path, student.state_dict(), notes if pairs is None else notes | {"pairs": pairs})
 
 
 def load_student(path: Path) -> tuple[SpikeBERT, tuple[str, ...]]:
@@ -183,6 +205,12 @@ def load_student(path: Path) -> tuple[SpikeBERT, tuple[str, ...]]:
     Raises:
         CheckpointError: the file is missing, damaged, or holds something else.
     """
+    student, notes = _read_student(path)
+    return student, _label_names(notes)
+
+
+def _read_student(path: Path) -> tuple[SpikeBERT, Mapping[str, Any]]:
+    """A student and the notes on it."""
     weights, notes = load_tensors(path)
     if "student" not in notes:
         expected, got = "a student with its configuration", "tensors of something else"
@@ -193,4 +221,21 @@ def load_student(path: Path) -> tuple[SpikeBERT, tuple[str, ...]]:
         student.load_state_dict(weights)
     except MinispikeError as error:
         raise CheckpointError(f"{path}: {error}") from error
-    return student, tuple(notes.get("labels", ()))
+    return student, notes
+
+
+def _label_names(notes: Mapping[str, Any]) -> tuple[str, ...]:
+    return tuple(notes.get("labels", ()))
+
+
+def _check_texts(name: str, texts: Sequence[str]) -> None:
+    """See that they are a list of strings; one string would be taken for a list of letters."""
+    if isinstance(texts, str):
+        raise DataError(problem(name, expected="a list of texts", got="one string", hint=f"[{texts[:20]!r}]"))
+    got = "" if hasattr(texts, "__len__") else type(texts).__name__
+    for i, text in enumerate(() if got else texts):
+        if not isinstance(text, str):
+            got = f"{type(text).__name__} at place {i}"
+            break
+    if got:
+        raise DataError(problem(name, expected="a list of texts", got=got, hint='["not a good film"]'))

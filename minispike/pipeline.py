@@ -167,7 +167,7 @@ def _stage2(p: Prepared, views: ExitStack) -> Facts:
         dev=p.inputs.dev.both(),
     )
     facts = train(task, c, p.run.keeper)
-    save_student(p.run.path / MODEL, student, p.inputs.corpus.data.label_names)
+    _save(p, MODEL, student)
     found = {"dev": facts["score"], "best_step": facts["step"], "augmented": len(varied)}
     return {"seconds": facts["seconds"]} | found
 
@@ -197,8 +197,14 @@ def _direct(p: Prepared) -> Facts:
         dev=p.inputs.dev.both(),
     )
     facts = train(task, c, p.run.keeper)
-    save_student(p.run.path / "direct.safetensors", student, p.inputs.corpus.data.label_names)
+    _save(p, "direct.safetensors", student)
     return {"seconds": facts["seconds"], "dev": facts["score"], "best_step": facts["step"]}
+
+
+def _save(p: Prepared, name: str, student: SpikeBERT) -> None:
+    """A student that has learned the task, with what is to be known of the task."""
+    data = p.inputs.corpus.data
+    save_student(p.run.path / name, student, data.label_names, pairs=data.train.pairs is not None)
 
 
 def _evaluate(p: Prepared) -> Facts:
@@ -222,9 +228,8 @@ def _evaluate(p: Prepared) -> Facts:
         answers["direct"] = student_logits(direct, p.inputs.test.texts, pad).argmax(axis=1)
     classes = len(data.label_names)
     table = {name: _figures(ModelResult.measure(name, labels, found, classes)) for name, found in answers.items()}
-    named = [(name, getattr(p.inputs, name).texts) for name in ("train", "dev", "test")]
-    named.append(("unlabelled", p.inputs.unlabelled))
-    notes = [*_doubts(p, predict_logits(ask, p.inputs.dev.texts, pad_id=pad)), *encoding_notes(named)]
+    doubts = _doubts(p, predict_logits(ask, p.inputs.dev.texts, pad_id=pad))
+    notes = [*doubts, *encoding_notes(p.inputs.named)]
     return {"table": table, "notes": notes, "seconds": time.monotonic() - began}
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from minispike.config import RunConfig
-from minispike.corpus import Corpus, Split, encode, read_corpus
+from minispike.corpus import Corpus, Split, encode, read_corpus, tell_notes
 from minispike.data.tokenizer import Encoded, Tokenizer
 from minispike.distill.losses import layer_map
 from minispike.distill.start import StartingTables, starting_tables
@@ -42,6 +42,12 @@ class Inputs:
     test: Split
     unlabelled: Encoded
     found: FoundTeacher | None
+
+    @property
+    def named(self) -> tuple[tuple[str, Encoded], ...]:
+        """Every encoded set with its name."""
+        splits = (("train", self.train), ("dev", self.dev), ("test", self.test))
+        return (*((name, split.texts) for name, split in splits), ("unlabelled", self.unlabelled))
 
 
 @dataclass(frozen=True, eq=False)
@@ -94,16 +100,17 @@ def prepare(run: RunFolder, inputs: Inputs, teachers: TeacherSource) -> Prepared
     """
     c, corpus, tokenizer = run.config, inputs.corpus, inputs.tokenizer
     check_same_texts(run, corpus.digest(), corpus.notes)
+    tell_notes(corpus.notes, inputs.named, c.data.max_length)
     if not (run.path / TOKENIZER).is_file():
         tokenizer.save(run.path / TOKENIZER)
-    num_labels = len(corpus.data.label_names)
+    label_names = corpus.data.label_names
     pretrained, finetuned = teachers.prepare(
-        run, inputs.found, tokenizer, inputs.unlabelled, inputs.train, inputs.dev, num_labels
+        run, inputs.found, tokenizer, inputs.unlabelled, inputs.train, inputs.dev, label_names
     )
     student = replace(
         c.student,
         vocab_size=tokenizer.vocab_size,
-        num_labels=num_labels,
+        num_labels=len(label_names),
         feature_dim=pretrained.hidden_size,
         embedding_dim=_embedding_dim(c, pretrained.hidden_size),
     )

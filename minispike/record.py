@@ -144,10 +144,10 @@ class Recorder:
         self._elements[name] += array.shape[0] * tokens * array.shape[3]
         if not name.endswith(".current"):
             by_token = array.sum(axis=(0, 3), dtype=np.float64)  # [B, L]
-            valid = by_token if mask is None else by_token[array_module(array).asarray(mask)]
+            valid = by_token if mask is None else by_token[asarray(mask, module=array_module(array))]
             self._counts[name] += float(valid.sum())
         if self._keep and name not in self._kept and not name.endswith(".input"):
-            first = array[:, 0] if mask is None else array[:, 0, array_module(array).asarray(mask[0])]
+            first = array[:, 0] if mask is None else array[:, 0, asarray(mask[0], module=array_module(array))]
             self._kept[name] = to_numpy(first.copy())  # [T or 1, L, N]
 
     def counts(self) -> dict[str, float]:
@@ -213,5 +213,5 @@ def record_sentence(model: SpikeBERT, input_ids: Array) -> Recording:
     """
     recorder = Recorder(keep=True)
     with no_grad():
-        model(asarray(input_ids)[None], features=False, observe=recorder.batch(None))
+        model(to_numpy(input_ids)[None], features=False, observe=recorder.batch(None))
     return recorder.recording(layer_neurons(model))

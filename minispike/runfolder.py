@@ -18,10 +18,11 @@ from typing import Any, TypeVar
 
 from minispike.checkpoint import load_tensors
 from minispike.config import RunConfig
-from minispike.errors import CheckpointError, RunFolderError, problem
+from minispike.errors import CheckpointError, ConfigError, RunFolderError, problem
 from minispike.files import atomic_write
 from minispike.models.bert import BertConfig
-from minispike.settings import read_toml, to_toml
+from minispike.settings import read_toml, to_mapping, to_toml
+from minispike.toml_text import flat, load_toml
 from minispike.train.journal import Journal
 from minispike.train.loop import Keeper
 
@@ -59,9 +60,9 @@ class RunFolder:
         else:
             check_free(path)
             path.mkdir(parents=True, exist_ok=True)
-            with atomic_write(path / CONFIG) as file:
-                file.write(to_toml(config))
             self._write_state()
+            with atomic_write(path / CONFIG) as file:  # last: from now on this is a run, which can be resumed
+                file.write(to_toml(config))
         going_on = resume and self._checkpoint_is_of_running_phase()
         self.journal = Journal(path / METRICS, append=resume)
         self.keeper = Keeper(path / CHECKPOINT, self.journal, config.checkpoint_minutes)
@@ -107,12 +108,12 @@ class RunFolder:
 
 
 def check_free(path: Path) -> None:
-    """See that a run can begin in a folder.
+    """See that a run can begin in a folder. What a run leaves that was killed before it had a configuration is nothing.
 
     Raises:
         RunFolderError: there is something in it, or it is a file.
     """
-    if not path.exists() or (path.is_dir() and not any(path.iterdir())):
+    if not path.exists() or (path.is_dir() and all(_is_leftover(name) for name in path.iterdir())):
         return
     hint = "another --out"
     if (path / CONFIG).is_file():
@@ -122,18 +123,33 @@ def check_free(path: Path) -> None:
     raise RunFolderError(problem(str(path), expected="a new or empty folder", got=got, hint=hint))
 
 
+def _is_leftover(path: Path) -> bool:
+    """Whether a file means nothing where there is no configuration beside it."""
+    written = path.name == STATE and not (path.parent / CONFIG).exists()
+    return written or (path.name.startswith(".") and path.suffix == ".part")
+
+
 def read_config(path: Path) -> RunConfig:
     """The configuration of a run.
 
     Raises:
         RunFolderError: the folder is no run.
-        ConfigError: its configuration is damaged.
+        ConfigError: its configuration is damaged, or has lost a part.
     """
-    if not (path / CONFIG).is_file():
+    file = path / CONFIG
+    if not file.is_file():
         got = "no such folder" if not path.is_dir() else f"a folder without {CONFIG}"
         hint = "a folder that minispike distill wrote"
+        if seeds := sorted(path.glob(f"*/{CONFIG}")):
+            got, hint = "a folder of several runs", str(seeds[0].parent)
         raise RunFolderError(problem(str(path), expected="a run folder", got=got, hint=hint))
-    return read_toml(RunConfig, path / CONFIG)
+    config = read_toml(RunConfig, file)
+    known = {key for key, _ in flat(load_toml(file))}
+    missing = [key for key, _ in flat(to_mapping(config)) if key not in known]
+    if missing:  # a default in its place would change the run in silence
+        got, hint = f"nothing for {', '.join(missing[:3])}", "the whole file, as the run has written it"
+        raise ConfigError(problem(str(file), expected="every setting of the run", got=got, hint=hint))
+    return config
 
 
 def read_state(path: Path, job: str = DISTILL) -> Facts:

@@ -169,7 +169,9 @@ class _Reader:
         except (ValueError, MinispikeError) as error:
             about = re.match(r"(\w+)[\w.\[\]]*: ", str(error))  # "depth: ..." becomes "student.depth: ..."
             place = prefix if about and about[1] in slots else f"{prefix[:-1] or self.where}: "
-            raise ConfigError(f"{place}{error}") from error
+            # ... and the advice "try depth=4" becomes "try student.depth=4"
+            advice = re.sub(r"; try (?=(\w+)=)", lambda m: m[0] + prefix * (m[1] in slots), str(error))
+            raise ConfigError(f"{place}{advice}") from error
 
     def _value(self, slot: Slot, value: Any, key: str, old: Any) -> Any:
         if slot.optional and value in (None, NONE):

@@ -62,18 +62,7 @@ class Tensor:
     __array_priority__ = 1000  # the same for CuPy arrays
 
     def __init__(self, value: TensorLike, requires_grad: bool = False, dtype: Any = None) -> None:
-        if isinstance(value, Tensor):
-            value = value.array
-        if dtype is None:
-            dtype = value.dtype if is_float(value) else get_default_dtype()
-        try:
-            array = backend.asarray(value)
-            got = f"{type(value).__name__} of dtype {array.dtype}"
-        except ValueError as cause:  # lists of unequal length
-            array, got = None, str(cause)
-        if array is None or array.dtype.kind not in "fiub":
-            raise ShapeError(problem("Tensor", expected="real numbers", got=got, hint="a float32 array"))
-        self.array: Array = array.astype(float_type(dtype), copy=True)
+        self.array: Array = _numbers(value, dtype, backend.default_module())
         backend.lock(self.array)
         self.requires_grad = requires_grad
         self.grad: Tensor | None = None
@@ -89,6 +78,11 @@ class Tensor:
         self = Tensor.__new__(Tensor)
         self.array, self.requires_grad, self.grad, self.node, self.version = array, False, None, None, 0
         return self
+
+    @classmethod
+    def _beside(cls, value: TensorLike, neighbours: "Sequence[Tensor]", dtype: Any = None) -> "Tensor":
+        """A constant that lies where the tensors beside it do, whatever backend is in use; the value is copied."""
+        return cls._of(_numbers(value, dtype, array_module(*(t.array for t in neighbours))))
 
     @property
     def data(self) -> Array:
@@ -151,7 +145,8 @@ class Tensor:
     def assign(self, value: TensorLike) -> None:
         """Replace the values; graphs that saved the old ones will refuse to run backward.
 
-        What was made from the old values (a reshaped or detached tensor, a view) keeps them.
+        The tensor stays on its backend. What was made from the old values (a reshaped or detached tensor, a view)
+        keeps them.
 
         Raises:
             ShapeError: the value has another shape.
@@ -166,7 +161,8 @@ class Tensor:
                     hint="detach(), or no_grad() around the op",
                 )
             )
-        new = value.array if isinstance(value, Tensor) else array_module(self.array).asarray(value)
+        given = value.array if isinstance(value, Tensor) else value
+        new = backend.asarray(given, module=array_module(self.array))
         if new.shape != self.shape:
             raise ShapeError(
                 problem("assign", expected=f"shape {self.shape}", got=f"shape {new.shape}", hint="reshape first")
@@ -267,6 +263,22 @@ class Tensor:
         # fmt: on
 
 
+def _numbers(value: TensorLike, dtype: Any, module: Any) -> Array:
+    """A copy of ``value`` as an array of ``module``; of ``dtype``, or else by the rules at the top of this file."""
+    if isinstance(value, Tensor):
+        value = value.array
+    if dtype is None:
+        dtype = value.dtype if is_float(value) else get_default_dtype()
+    try:
+        array = backend.asarray(value, module=module)
+        got = f"{type(value).__name__} of dtype {array.dtype}"
+    except ValueError as cause:  # lists of unequal length
+        array, got = None, str(cause)
+    if array is None or array.dtype.kind not in "fiub":
+        raise ShapeError(problem("Tensor", expected="real numbers", got=got, hint="a float32 array"))
+    return array.astype(float_type(dtype), copy=True)
+
+
 def _maker(node: Node) -> str:
     """The op of a node in words."""
     return "an op whose graph was freed" if node.op is None else type(node.op).__name__
@@ -339,7 +351,7 @@ def _seed_gradient(root: Tensor, seed: TensorLike | None) -> Tensor:
                 )
             )
         seed = array_module(root.array).ones_like(root.array)
-    tensor = seed if isinstance(seed, Tensor) else Tensor(seed, dtype=root.dtype)
+    tensor = seed if isinstance(seed, Tensor) else Tensor._beside(seed, [root], root.dtype)
     if tensor.shape != root.shape:
         message = problem("grad", expected=f"shape {root.shape}", got=f"shape {tensor.shape}", hint="a matching array")
         raise ShapeError(message)

@@ -20,7 +20,7 @@ import re
 import struct
 import sys
 import zlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from itertools import accumulate
 from pathlib import Path
@@ -34,16 +34,22 @@ _ENTRY = re.compile(r"[0-9a-f]{64}\.teacher")
 _CHECKSUM = struct.Struct("<I")
 
 
-def default_folder() -> Path:
-    """Where entries are kept by default: ``$MINISPIKE_CACHE``, else the user's cache by the platform's habit."""
+def default_folder() -> Path | None:
+    """Where entries are kept by default: ``$MINISPIKE_CACHE``, else the user's cache by the platform's habit.
+
+    None where the user has no home, as in a container that runs under a number without a name.
+    """
     if own := os.environ.get(ENVIRONMENT_VARIABLE):
         return Path(own)
-    if sys.platform == "darwin":
-        caches = Path.home() / "Library" / "Caches"
-    elif sys.platform == "win32":
-        caches = Path(os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local")
-    else:
-        caches = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    try:
+        if sys.platform == "darwin":
+            caches = Path.home() / "Library" / "Caches"
+        elif sys.platform == "win32":
+            caches = Path(os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local")
+        else:
+            caches = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    except RuntimeError:
+        return None
     return caches / "minispike"
 
 
@@ -61,10 +67,11 @@ class Entry:
     Args:
         path: a file that `CacheFolder` has made.
         starts: of the N records in the file, and the file's length.
+        fails: is told why a record could not be written.
     """
 
-    def __init__(self, path: Path, starts: Sequence[int]) -> None:
-        self.path, self._starts, self._writes = path, starts, True
+    def __init__(self, path: Path, starts: Sequence[int], fails: Callable[[Path, Exception, str], None]) -> None:
+        self.path, self._starts, self._fails, self._writes = path, starts, fails, True
         self._file = open(path, "r+b", buffering=0)
         try:
             self._map = mmap.mmap(self._file.fileno(), starts[-1], access=mmap.ACCESS_READ)
@@ -84,7 +91,7 @@ class Entry:
         return payload if _CHECKSUM.unpack_from(record)[0] == _checksum(payload) else None
 
     def put(self, index: int, payload: bytes) -> None:
-        """Keep the payload of a sentence. Where the disk is full, say so once, and write no more."""
+        """Keep the payload of a sentence. Where the disk is full, say so, and write no more."""
         if not self._writes:
             return
         record = _CHECKSUM.pack(_checksum(payload)) + payload
@@ -95,7 +102,7 @@ class Entry:
                 raise OSError("no space left")
         except OSError as error:
             self._writes = False
-            _warn(self.path, error, "no more answers are kept")
+            self._fails(self.path, error, "no more answers are kept")
 
     def close(self) -> None:
         """Let go of the file; it becomes the one that was used last."""
@@ -111,39 +118,50 @@ class CacheFolder:
     Where room is needed, the entries go that have not been used for longest, but none that is open here. Another
     process may have it open: it keeps its file without a name, and loses nothing but the next run's profit.
 
+    That an entry is too large, and that the folder cannot be written, is told on standard error, each once.
+
     Args:
         path: the folder; made when it is first needed.
-        limit: bytes that all entries together may take.
+        limit: bytes that all entries together may take; 0: nothing is kept, which is no cause for a warning.
     """
 
     def __init__(self, path: Path, limit: int) -> None:
         self.path, self.limit = path, limit
         self._open: list[Entry] = []
+        self._told: set[str] = set()
 
-    def open(self, key: str, sizes: Sequence[int]) -> Entry | None:
+    def open(
+        self, key: str, sizes: Sequence[int], what: str = "answers", instead: str = "they are not kept"
+    ) -> Entry | None:
         """The entry of a key, made if it is missing or damaged.
 
         Args:
             key: 64 hexadecimal digits, from `fingerprint`.
             sizes: bytes of each sentence's payload.
+            what: is kept in it, for messages.
+            instead: what happens where it is too large, for messages.
 
         Returns:
-            None if it does not fit beside those that are open, or, with a warning, if the folder cannot be written.
+            None if it does not fit beside those that are open, or if the folder cannot be written.
         """
         header = _HEADER.format(key).encode()
         starts = list(accumulate((_CHECKSUM.size + size for size in sizes), initial=len(header)))
         path, size = self.path / f"{key}.teacher", starts[-1]
         others = {entry.path: entry.size for entry in self._open if entry.path != path}
-        if sum(others.values()) + size > self.limit:
+        used = sum(others.values())
+        if used + size > self.limit:
+            beside = f", of which {_amount(used)} are in use" if used else ""
+            room = f"no room for {_amount(size)} of {what} within {_amount(self.limit)}{beside}"
+            self._tell("too large", f"{self.path}: {room}; {instead}; try a larger teacher.cache_mb")
             return None
         try:
             if not _is_whole(path, header, size):
                 self._make_room(size, {*others, path})
                 _create(path, header, size)
             os.utime(path)
-            entry = Entry(path, starts)
+            entry = Entry(path, starts, self._fails)
         except (OSError, ValueError) as error:  # ValueError: of a map, where the file has just been cut
-            _warn(path, error, "answers are not kept")
+            self._fails(path, error, "answers are not kept")
             return None
         self._open.append(entry)
         return entry
@@ -152,6 +170,16 @@ class CacheFolder:
         """Close an entry, which may be deleted from now on."""
         self._open.remove(entry)
         entry.close()
+
+    def _fails(self, path: Path, error: Exception, consequence: str) -> None:
+        reason = getattr(error, "strerror", None) or str(error)
+        self._tell("not written", f"{path}: {reason}; {consequence}; try another teacher.cache_folder")
+
+    def _tell(self, kind: str, text: str) -> None:
+        """A warning, if it is the first of its kind and a cache is wanted."""
+        if self.limit and kind not in self._told:
+            self._told.add(kind)
+            warn(f"teacher cache: {text}")
 
     def _make_room(self, size: int, spared: set[Path]) -> None:
         """Delete the entries that were used longest ago, until there is room for ``size`` more bytes."""
@@ -191,6 +219,6 @@ def _checksum(payload: bytes) -> int:
     return zlib.crc32(payload) or 1
 
 
-def _warn(path: Path, error: Exception, consequence: str) -> None:
-    reason = getattr(error, "strerror", None) or str(error)
-    warn(f"teacher cache: {path}: {reason}; {consequence}; try another teacher.cache_folder")
+def _amount(count: int) -> str:
+    """Bytes in words."""
+    return f"{count / 2**20:.0f} MiB" if count >= 2**20 else f"{count / 2**10:.1f} KiB"

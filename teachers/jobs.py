@@ -13,9 +13,9 @@ from typing import Any
 
 from minispike import backend
 from minispike.config import RunConfig
-from minispike.corpus import encode, read_corpus
+from minispike.corpus import encode, read_corpus, tell_notes
 from minispike.data.text import read_lines
-from minispike.data.tokenizer import Tokenizer
+from minispike.data.tokenizer import Encoded, Tokenizer
 from minispike.errors import ConfigError, TeacherError, problem
 from minispike.files import atomic_write
 from minispike.metrics import ModelResult
@@ -23,7 +23,7 @@ from minispike.models.bert import Bert, bert_from_weights
 from minispike.preparation import check_same_texts
 from minispike.runfolder import TOKENIZER, Facts, RunFolder, check_free, read_config, read_state
 from minispike.train.predict import predict_logits
-from teachers.convert import read_bert_folder, write_bert_folder
+from teachers.convert import read_bert_folder, read_label_names, write_bert_folder
 from teachers.onnx_file import load_model, serialised
 from teachers.onnx_teacher import OnnxTeacher
 from teachers.source import encoder_weights, finetune_bert, pretrained_bert, scratch_shape
@@ -76,10 +76,11 @@ def finetune_teacher(
 
 @dataclass(frozen=True)
 class _Work:
-    """What is left to do once all is read: the texts' fingerprint, notes on them, and the phase itself."""
+    """What is left to do once all is read: the texts' fingerprint, notes on them, encoded sets, and the phase."""
 
     digest: str
     notes: Sequence[str]
+    sets: Sequence[tuple[str, Encoded]]
     phase: Callable[[RunFolder], Facts]
 
 
@@ -107,6 +108,7 @@ def _carry_out(
         run = RunFolder(out, config, resume=resume, job=job)
         try:
             check_same_texts(run, work.digest, work.notes)
+            tell_notes(work.notes, work.sets, config.data.max_length)
             return run.phase(phase, lambda: work.phase(run))
         finally:
             run.close()
@@ -128,7 +130,7 @@ def _read_text(config: RunConfig, out: Path) -> _Work:
         return facts | {"truncated": encoded.truncated, "unknown": encoded.unknown}
 
     digest = hashlib.sha256("\n".join(texts).encode()).hexdigest()
-    return _Work(digest, [f"{len(texts)} unlabelled"], pretrain)
+    return _Work(digest, [f"{len(texts)} unlabelled"], [("unlabelled", encoded)], pretrain)
 
 
 def _read_task(config: RunConfig, out: Path) -> _Work:
@@ -157,7 +159,8 @@ def _read_task(config: RunConfig, out: Path) -> _Work:
         _write(bert, source, out, data.label_names)
         return facts | {"test": {name: getattr(result, name) for name in ("accuracy", "low", "high", "macro_f1")}}
 
-    return _Work(corpus.digest(), corpus.notes, finetune)
+    sets = [("train", train.texts), ("dev", dev.texts), ("test", test.texts)]
+    return _Work(corpus.digest(), corpus.notes, sets, finetune)
 
 
 def convert_teacher(source: Path, out: Path) -> Facts:
@@ -187,7 +190,7 @@ def convert_teacher(source: Path, out: Path) -> Facts:
         if tokenizer is not None:
             tokenizer.check_matches(fields["vocab_size"])
         bert = bert_from_weights(fields, encoder_weights(weights), fields["num_labels"])
-        bert.to_onnx(out / ONNX)
+        bert.to_onnx(out / ONNX, label_names=_label_names(source, fields["num_labels"]))
     else:
         foreign = OnnxTeacher(source)
         if tokenizer is not None:
@@ -201,6 +204,12 @@ def convert_teacher(source: Path, out: Path) -> Facts:
     sizes = {name: getattr(made, name) for name in ("hidden_size", "num_labels", "vocab_size")}
     seconds = time.monotonic() - began
     return {"layers": made.num_layers, **sizes, "tokenizer": tokenizer is not None, "seconds": seconds}
+
+
+def _label_names(folder: Path, num_labels: int) -> tuple[str, ...]:
+    """Those of a folder's classifier; none where it has no classifier or names another number of classes."""
+    names = read_label_names(folder)
+    return names if len(names) == num_labels else ()
 
 
 def _given(name: str, path: str) -> str:
@@ -221,4 +230,4 @@ def _folder(source: Path) -> Path:
 def _write(bert: Bert, tokenizer: Path, out: Path, label_names: tuple[str, ...] | None = None) -> None:
     """The layout of Hugging Face, and the ONNX model."""
     write_bert_folder(bert.config, bert.state_dict(), tokenizer, out, label_names=label_names)
-    bert.to_onnx(out / ONNX)
+    bert.to_onnx(out / ONNX, label_names=label_names)

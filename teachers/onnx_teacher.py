@@ -1,5 +1,7 @@
 """A BERT teacher that ONNX Runtime computes, our own export or somebody else's."""
 
+import json
+import platform
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -8,9 +10,11 @@ from typing import Any, Literal, get_args
 import numpy as np
 from numpy.typing import NDArray
 
+from minispike.backend import Array, to_numpy
 from minispike.distill.teacher import TeacherOutput
 from minispike.errors import BackendError, ShapeError, TeacherError, problem
 from minispike.extras import extra
+from minispike.models.onnx_export import LABELS_KEY
 from teachers.onnx_file import digest, first_line, load_model, not_onnx, serialised
 from teachers.surgery import expose_hidden_states, find_embeddings, hidden_state_names
 
@@ -66,6 +70,7 @@ class OnnxTeacher:
         model = load_model(self.path)
         exposed = expose_hidden_states(model)
         words, positions = find_embeddings(model.graph)
+        self._label_names = _label_names({entry.key: entry.value for entry in model.metadata_props})
         # A model that is used as it is goes by its path: it may be larger than one message of 2 GiB.
         source = str(self.path) if exposed is model else serialised(self.path, exposed)
         self._session = _session(self.path, source, threads, provider)
@@ -93,6 +98,11 @@ class OnnxTeacher:
         return self._num_labels
 
     @property
+    def label_names(self) -> tuple[str, ...]:
+        """Names of the classes, in the order of the logits; none if the file has none, as those of others."""
+        return self._label_names if len(self._label_names) == self.num_labels else ()
+
+    @property
     def vocab_size(self) -> int:
         """Number of words V in the table of word embeddings."""
         return int(self._words.shape[0])
@@ -109,8 +119,11 @@ class OnnxTeacher:
 
     @cached_property
     def fingerprint(self) -> str:
-        """Of the model's files, the provider and the version of ONNX Runtime, all of which decide on last digits."""
-        return f"{digest(self.path)} {self.provider} {extra('onnxruntime').__version__}"
+        """Of the model's files, the provider, the version of ONNX Runtime and the processor, for which it chooses
+        its kernels: all of them decide on last digits. So does a graphics card, which is not known here: with the
+        provider ``"cuda"``, machines that differ in it alone need caches of their own.
+        """
+        return f"{digest(self.path)} {self.provider} {extra('onnxruntime').__version__} {_processor()}"
 
     @property
     def group_size(self) -> int:
@@ -123,9 +136,9 @@ class OnnxTeacher:
 
     def __call__(
         self,
-        input_ids: NDArray[Any],
-        mask: NDArray[Any],
-        segment_ids: NDArray[Any] | None = None,
+        input_ids: Array,
+        mask: Array,
+        segment_ids: Array | None = None,
         layers: Sequence[int] | None = None,
         *,
         logits: bool | None = None,
@@ -133,7 +146,7 @@ class OnnxTeacher:
         """Compute a batch. The whole model runs each time; what is not asked for is not copied out.
 
         Args:
-            input_ids: whole numbers ``[B, L]``.
+            input_ids: whole numbers ``[B, L]``; this and the next two are arrays of either backend.
             mask: ``[B, L]``, true for tokens and false for padding.
             segment_ids: ``[B, L]``, 0 and 1 for the first and second of a pair; None means all 0. A model
                 without segments ignores them.
@@ -145,6 +158,8 @@ class OnnxTeacher:
                 asked of a teacher without a classifier, or whatever else ONNX Runtime refuses.
             ShapeError: arrays that are not all ``[B, L]``.
         """
+        input_ids, mask = to_numpy(input_ids), to_numpy(mask)
+        segment_ids = None if segment_ids is None else to_numpy(segment_ids)
         chosen = self._checked_layers(layers, self.layers)
         if logits and not self._has_logits:
             hint = "a teacher fine-tuned on the task and exported with its classifier"
@@ -252,6 +267,16 @@ def _session(path: Path, source: str | bytes, threads: int | None, provider: Pro
     return session
 
 
+def check_provider(provider: Provider) -> None:
+    """See that ONNX Runtime has a provider, before anything is trained for it.
+
+    Raises:
+        BackendError: it has not.
+        TeacherError: ``onnxruntime`` is not installed.
+    """
+    _checked_provider(provider, extra("onnxruntime").get_available_providers())
+
+
 def _checked_provider(provider: Provider, available: Sequence[str]) -> tuple[str, dict[str, str]]:
     """ONNX Runtime's name of a provider, and its options."""
     if provider not in _PROVIDERS:
@@ -263,6 +288,27 @@ def _checked_provider(provider: Provider, available: Sequence[str]) -> tuple[str
         hint = 'pip uninstall onnxruntime, then pip install onnxruntime-gpu; or teacher.provider="cpu"'
         raise BackendError(problem("teacher.provider", expected=expected, got=got, hint=hint))
     return name, how
+
+
+def _label_names(notes: Mapping[str, str]) -> tuple[str, ...]:
+    """The names that `minispike.models.onnx_export` has left in a file's metadata; none if there are none."""
+    try:
+        names = json.loads(notes.get(LABELS_KEY, "[]"))
+    except ValueError:  # somebody else's entry of the same name
+        return ()
+    return tuple(map(str, names)) if isinstance(names, list) else ()
+
+
+def _processor(source: Path = Path("/proc/cpuinfo")) -> str:
+    """The processor's kind, name and, on Linux, features, each as far as the system tells."""
+    parts = [platform.machine(), platform.processor()]
+    try:
+        lines = source.read_text(encoding="utf-8", errors="replace").partition("\n\n")[0].splitlines()
+    except OSError:  # not on Linux
+        lines = []
+    told = {name.strip(): value.strip() for name, _, value in (line.partition(":") for line in lines)}
+    parts += [told[name] for name in ("model name", "flags", "Features") if name in told]
+    return " ".join(part for part in parts if part)
 
 
 def _checked_inputs(path: Path, session: Any) -> dict[str, Any]:

@@ -18,7 +18,7 @@ from minispike.train.loop import train
 from teachers.cache import CacheFolder, default_folder
 from teachers.convert import read_bert_folder, read_label_names
 from teachers.onnx_file import copy_model
-from teachers.onnx_teacher import OnnxTeacher
+from teachers.onnx_teacher import OnnxTeacher, check_provider
 from teachers.training import FineTuning, Pretraining
 from teachers.view import CachedView
 
@@ -37,7 +37,7 @@ class OnnxTeachers:
     """
 
     def __init__(self) -> None:
-        self._caches: dict[tuple[Path, int], CacheFolder] = {}  # one each, which knows what is in use
+        self._caches: dict[tuple[str, int], CacheFolder] = {}  # one each, which knows what is in use
 
     def find_tokenizer(self, config: RunConfig, corpus: Corpus, kept: Path) -> Tokenizer:
         """The tokenizer of an interrupted run, else the given teacher's, else one trained on the training text.
@@ -69,6 +69,7 @@ class OnnxTeachers:
             BackendError: ONNX Runtime lacks the provider.
         """
         c, path, num_labels = config.teacher, Path(config.teacher.path), len(label_names)
+        check_provider(c.provider)
         if READ in done:
             return None
         if not c.path:
@@ -78,13 +79,14 @@ class OnnxTeachers:
             teacher = _open(c, path)
             tokenizer.check_matches(teacher.vocab_size)
             _check_classes(path, teacher.num_labels, num_labels)
+            _check_order(path, teacher.label_names, label_names, "the folder of a BERT, with teacher.finetune=true")
             table = teacher.position_embeddings
             return FoundTeacher(teacher.num_layers, None if table is None else len(table))
         fields, weights = read_bert_folder(path)
         tokenizer.check_matches(fields["vocab_size"])
         if not c.finetune:
             _check_classes(path, fields["num_labels"], num_labels)
-            _check_order(path, tuple(label_names))
+            _check_order(path, read_label_names(path), label_names, "teacher.finetune=true")
         bert = bert_from_weights(fields, encoder_weights(weights), 0 if c.finetune else num_labels)
         return FoundTeacher(bert.config.num_hidden_layers, bert.config.max_position_embeddings, bert)
 
@@ -96,7 +98,7 @@ class OnnxTeachers:
         unlabelled: Encoded,
         train: Split,
         dev: Split,
-        num_labels: int,
+        label_names: Sequence[str],
     ) -> tuple[Teacher, Teacher]:
         """The pretrained and the fine-tuned teacher; a given one that is used as it is stands for both.
 
@@ -105,27 +107,39 @@ class OnnxTeachers:
         """
         c, as_it_is = run.config.teacher, False
         if c.path:
-            kept = run.phase(READ, lambda: _keep(run, found))
+            kept = run.phase(READ, lambda: _keep(run, found, label_names))
             as_it_is = kept["as it is"]
         else:
             run.phase(Pretraining.name, lambda: _pretrain(run, tokenizer, unlabelled))
         pretrained = _open(c, run.path / f"{PRETRAINED}.onnx")
         if as_it_is:
             return pretrained, pretrained
-        run.phase(FineTuning.name, lambda: _finetune(run, tokenizer, train, dev, num_labels))
+        run.phase(FineTuning.name, lambda: _finetune(run, tokenizer, train, dev, label_names))
         return pretrained, _open(c, run.path / f"{FINETUNED}.onnx")
 
     def view(self, run: RunFolder, teacher: Teacher, texts: Encoded, layers: Sequence[int], name: str) -> CachedView:
         """A view that remembers in the cache that the run's configuration names."""
         c = run.config.teacher
-        place = (Path(c.cache_folder) if c.cache_folder else default_folder(), c.cache_mb * 2**20)
-        cache = self._caches.setdefault(place, CacheFolder(*place))
+        place = c.cache_folder, c.cache_mb
+        if place not in self._caches:
+            self._caches[place] = _open_cache(*place)
+        cache = self._caches[place]
         key = (run.path / TOKENIZER).read_bytes(), str(run.config.data.max_length).encode()
         return CachedView(teacher, texts, layers, cache, key, name)
 
 
 def _open(c: TeacherConfig, path: Path) -> OnnxTeacher:
     return OnnxTeacher(path, c.threads, c.provider)
+
+
+def _open_cache(folder: str, megabytes: int) -> CacheFolder:
+    """The folder of the settings or the user's own; where there is none, one that keeps nothing, with a warning."""
+    path = Path(folder) if folder else default_folder()
+    if path is None:
+        if megabytes:
+            warn("teacher cache: the user has no home folder; answers are not kept; try teacher.cache_folder")
+        return CacheFolder(Path(), 0)
+    return CacheFolder(path, megabytes * 2**20)
 
 
 def _check_classes(path: Path, own: int, num_labels: int) -> None:
@@ -137,22 +151,20 @@ def _check_classes(path: Path, own: int, num_labels: int) -> None:
     raise TeacherError(problem(str(path), expected=expected, got=got, hint=hint))
 
 
-def _check_order(path: Path, label_names: tuple[str, ...]) -> None:
-    """The same names in another order would be taken for each other."""
-    own = read_label_names(path)
-    if own != label_names and sorted(own) == sorted(label_names):
+def _check_order(path: Path, own: Sequence[str], label_names: Sequence[str], hint: str) -> None:
+    """The same names in another order would be taken for each other. Who has other names, or none, is trusted."""
+    if tuple(own) != tuple(label_names) and sorted(own) == sorted(label_names):
         expected, got = f"classes in the order {', '.join(label_names)}", ", ".join(own)
-        hint = "teacher.finetune=true"
         raise TeacherError(problem(str(path), expected=expected, got=got, hint=hint))
 
 
-def _store(run: RunFolder, name: str, bert: Bert) -> None:
+def _store(run: RunFolder, name: str, bert: Bert, label_names: Sequence[str] = ()) -> None:
     """Weights, to go on training from, and the ONNX file, to teach with."""
     save_tensors(run.path / f"{name}.safetensors", bert.state_dict(), {"config": vars(bert.config)})
-    bert.to_onnx(run.path / f"{name}.onnx")
+    bert.to_onnx(run.path / f"{name}.onnx", label_names=label_names)
 
 
-def _keep(run: RunFolder, found: FoundTeacher | None) -> Facts:
+def _keep(run: RunFolder, found: FoundTeacher | None, label_names: Sequence[str]) -> Facts:
     """A given teacher's copy, as the pretrained one: a BERT's is an export, an ONNX file's has the same bytes."""
     assert found is not None
     c, bert = run.config.teacher, found.content
@@ -161,7 +173,7 @@ def _keep(run: RunFolder, found: FoundTeacher | None) -> Facts:
         warn(f"teacher: {c.path} is used as it is{told}")
         copy_model(Path(c.path), run.path / f"{PRETRAINED}.onnx")
         return {"as it is": True}
-    _store(run, PRETRAINED, bert)
+    _store(run, PRETRAINED, bert, () if c.finetune else label_names)
     return {"as it is": not c.finetune, "parameters": bert.count_parameters()}
 
 
@@ -200,11 +212,13 @@ def pretrained_bert(run: RunFolder, tokenizer: Tokenizer, unlabelled: Encoded) -
     return bert, {"seconds": facts["seconds"], "parameters": bert.count_parameters()}
 
 
-def _finetune(run: RunFolder, tokenizer: Tokenizer, train_split: Split, dev: Split, num_labels: int) -> Facts:
+def _finetune(
+    run: RunFolder, tokenizer: Tokenizer, train_split: Split, dev: Split, label_names: Sequence[str]
+) -> Facts:
     weights, notes = load_tensors(run.path / f"{PRETRAINED}.safetensors")
-    bert = bert_from_weights(notes["config"], weights, num_labels)
+    bert = bert_from_weights(notes["config"], weights, len(label_names))
     facts = finetune_bert(run, bert, tokenizer, train_split, dev)
-    _store(run, FINETUNED, bert)
+    _store(run, FINETUNED, bert, label_names)
     return facts
 
 

@@ -5,7 +5,6 @@ from typing import Any
 
 import numpy as np
 
-from minispike import backend
 from minispike.data.batches import BatchStream, near_equal
 from minispike.data.tokenizer import Encoded, Tokenizer
 from minispike.metrics import accuracy
@@ -66,9 +65,8 @@ class Pretraining:
             part, picked = batch.part(rows), chosen[rows]
             if not picked.any():
                 continue
-            arrays = (backend.asarray(a) for a in (ids[rows], part.mask, picked))
-            logits = self.model(*arrays, _on_backend(part.segment_ids), rng)
-            loss = cross_entropy(logits, backend.asarray(part.input_ids[picked]))
+            logits = self.model(ids[rows], part.mask, picked, part.segment_ids, rng)
+            loss = cross_entropy(logits, part.input_ids[picked])
             yield {"loss": loss * (int(picked.sum()) / total)}
 
     def evaluate(self) -> Mapping[str, float]:
@@ -111,9 +109,8 @@ class FineTuning:
         batch = self._stream.batch(step)
         for rows in near_equal(len(batch), self._parts):
             part = batch.part(rows)
-            ids, mask = backend.asarray(part.input_ids), backend.asarray(part.mask)
-            out = self.model(ids, mask, _on_backend(part.segment_ids), rng)
-            yield {"loss": cross_entropy(out.logits, backend.asarray(part.labels)) * (len(part) / len(batch))}
+            out = self.model(part.input_ids, part.mask, part.segment_ids, rng)
+            yield {"loss": cross_entropy(out.logits, part.labels) * (len(part) / len(batch))}
 
     def evaluate(self) -> Mapping[str, float]:
         """Accuracy on dev."""
@@ -123,8 +120,3 @@ class FineTuning:
             return self.model(ids, mask, segments).logits
 
         return {"score": accuracy(labels, predict_logits(logits, encoded, pad_id=self._pad_id).argmax(axis=1))}
-
-
-def _on_backend(segment_ids: Any | None) -> Any | None:
-    """The segments of a batch of pairs, on the device; None for single texts."""
-    return None if segment_ids is None else backend.asarray(segment_ids)

@@ -12,12 +12,12 @@ from minispike.backend import Array
 from minispike.data.batches import Batch
 from minispike.data.tokenizer import Encoded
 from minispike.distill.teacher import Teacher
-from minispike.errors import TeacherError, problem, warn
+from minispike.errors import TeacherError, problem
 from teachers.cache import CacheFolder, Entry, fingerprint
 
 
 class Answer(NamedTuple):
-    """About one sentence: ``states`` ``[L, layers, D]`` float16 and ``logits`` ``[C]`` float32."""
+    """About one sentence: ``states`` ``[L, layers, D]`` float16 (no layers: unknown), ``logits`` ``[C]`` float32."""
 
     states: NDArray[np.float16]
     logits: NDArray[np.float32]
@@ -31,7 +31,8 @@ class CachedView:
     So a run does not depend on what the cache knows. Unknown sentences of the next batch are computed in the
     background (ONNX Runtime leaves Python's lock to the student).
 
-    Where the hidden states do not fit into the cache, they are computed for each batch, and logits alone are kept.
+    Where the hidden states do not fit into the cache, they are computed for each batch, and the logits, which come
+    along, are kept: for who asks for them alone, here or in a later run without layers.
 
     Args:
         teacher: to be asked.
@@ -57,12 +58,10 @@ class CachedView:
         self._coming: Future[dict[int, Answer]] | None = None
         self._held: Mapping[int, Answer] = {}  # the answers about the batch asked for last
         self._kept_layers = self._layers
-        self._entry = self._open_entry()
+        self._entry = self._open_entry(name)
         if self._entry is None and self._layers:
-            size = f"{self.nbytes / 2**20:.0f} MiB of hidden states, more room than the cache has"
-            warn(f"ask teacher: {name}: {size}; each batch is computed when it is needed; try teacher.cache_mb")
             self._kept_layers = ()
-            self._entry = self._open_entry()
+            self._entry = self._open_entry(name) if teacher.num_labels else None
 
     @property
     def nbytes(self) -> int:
@@ -76,7 +75,7 @@ class CachedView:
 
     def hidden(self, batch: Batch) -> Sequence[Array]:
         """The hidden states of the mapped layers, float32, one ``[B, L, D]`` each, zero at padding."""
-        answers = self._answers(batch)
+        answers = self._answers(batch, states=True)
         states = np.concatenate([answer.states for answer in answers])  # [tokens of the batch, layers, D]
         found = np.zeros((len(self._layers), *batch.mask.shape, self._teacher.hidden_size), dtype=np.float32)
         found[:, batch.mask] = states.swapaxes(0, 1)
@@ -91,11 +90,15 @@ class CachedView:
         if not self._teacher.num_labels:
             hint = "a teacher fine-tuned on the task"
             raise TeacherError(problem("logits", expected="a teacher with them", got="none", hint=hint))
-        return backend.asarray(np.stack([answer.logits for answer in self._answers(batch)]))
+        return backend.asarray(np.stack([answer.logits for answer in self._answers(batch, states=False)]))
 
     def prefetch(self, batch: Batch) -> None:
-        """Begin to compute what is not known of the batch that will be asked for after the present one."""
-        _, missing = self._look_up(batch)
+        """Begin to compute what is not known of the batch that will be asked for after the present one.
+
+        Where the present one needed no hidden states, the next will not either.
+        """
+        states = not self._held or any(map(self._has_states, self._held.values()))
+        _, missing = self._look_up(batch, states)
         self._coming = self._worker.submit(self._ask, missing) if missing else None
 
     def close(self) -> None:
@@ -107,9 +110,9 @@ class CachedView:
 
     # ---- Answers: those at hand, those of the cache, and those to be computed
 
-    def _answers(self, batch: Batch) -> list[Answer]:
-        """The answers for each sentence of a batch."""
-        found, missing = self._look_up(batch)
+    def _answers(self, batch: Batch, states: bool) -> list[Answer]:
+        """The answers for each sentence of a batch, with hidden states or for the logits alone."""
+        found, missing = self._look_up(batch, states)
         if missing:
             coming, self._coming = self._coming, None
             fresh = {} if coming is None else coming.result()
@@ -119,24 +122,30 @@ class CachedView:
         self._held = found  # for the other question about this batch
         return [found[i] for i in batch.index.tolist()]
 
-    def _look_up(self, batch: Batch) -> tuple[dict[int, Answer], list[int]]:
-        """What is known about a batch, and the sentences about which nothing is."""
-        looked_up = {i: self._find(i) for i in batch.index.tolist()}
+    def _look_up(self, batch: Batch, states: bool) -> tuple[dict[int, Answer], list[int]]:
+        """What is known about a batch, and the sentences about which too little is."""
+        looked_up = {i: self._find(i, states) for i in batch.index.tolist()}
         found = {i: answer for i, answer in looked_up.items() if answer is not None}
         return found, [i for i in looked_up if i not in found]
 
-    def _find(self, index: int) -> Answer | None:
-        if index in self._held:
-            return self._held[index]
-        if not self.remembers or self._entry is None:
+    def _find(self, index: int, states: bool) -> Answer | None:
+        held = self._held.get(index)
+        if held is not None and (self._has_states(held) or not states):
+            return held
+        if self._entry is None or (states and not self.remembers):
             return None
         payload = self._entry.get(index)
         return None if payload is None else self._read(index, payload)
 
+    def _has_states(self, answer: Answer) -> bool:
+        return answer.states.shape[1] == len(self._layers)
+
     def _store(self, answers: Mapping[int, Answer]) -> None:
         """Keep new answers on disk; never called in the background, so one thread writes."""
-        if self._entry is not None:
-            for index, answer in answers.items():
+        if self._entry is None:
+            return
+        for index, answer in answers.items():
+            if self.remembers or self._entry.get(index) is None:  # logits may be known where states are not
                 states = answer.states.tobytes() if self._kept_layers else b""
                 self._entry.put(index, answer.logits.tobytes() + states)
 
@@ -166,19 +175,23 @@ class CachedView:
 
     # ---- The cache's entry
 
-    def _open_entry(self) -> Entry | None:
+    def _open_entry(self, name: str) -> Entry | None:
         width = len(self._kept_layers) * self._teacher.hidden_size * 2  # bytes of a token
         sizes = 4 * self._teacher.num_labels + width * self._lengths
         layers = repr(self._kept_layers).encode()
         texts = (part.astype("<i4").tobytes() for part in (*self._encoded.ids, *(self._encoded.segments or ())))
         paired = str(self._encoded.segments is not None).encode()
         parts = (self._teacher.fingerprint.encode(), layers, paired, *self._key, *texts)
-        return self._cache.open(fingerprint(parts), sizes.tolist())
+        what, instead = f"logits of {name}", "they are computed when they are needed"
+        if self._kept_layers:
+            logits = ", logits alone are kept" if self._teacher.num_labels else ""
+            what, instead = f"hidden states of {name}", f"they are computed for each batch{logits}"
+        return self._cache.open(fingerprint(parts), sizes.tolist(), what, instead)
 
     def _read(self, index: int, payload: bytes) -> Answer:
         labels = self._teacher.num_labels
         states = np.frombuffer(payload, dtype=np.float16, offset=4 * labels)
-        shape = (len(self._encoded.ids[index]), len(self._layers), self._teacher.hidden_size)
+        shape = (len(self._encoded.ids[index]), len(self._kept_layers), self._teacher.hidden_size)
         return Answer(states.reshape(shape), np.frombuffer(payload, dtype=np.float32, count=labels))
 
 

@@ -5,7 +5,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 from tiny import finished
+
+settings.register_profile("untimed", deadline=None)  # speed is measured by benchmarks, on machines that are idle
+settings.load_profile("untimed")
 
 __all__ = ["finished", "own_cache", "shared"]
 

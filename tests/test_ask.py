@@ -3,6 +3,7 @@
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ from tiny import Outcome, assert_mistake, minispike, reviews
 
 import minispike as package
 from minispike.errors import CheckpointError, DataError, RunFolderError
+from minispike.loaded import load_student, save_student
 from minispike.runfolder import read_config
 
 for library in ("tokenizers", "onnx", "onnxruntime", "safetensors", "matplotlib"):
@@ -61,8 +63,46 @@ def test_predict(finished: Finished, tmp_path: Path) -> None:
     file = tmp_path / "sentences.txt"
     file.write_text("\n".join(SENTENCES), encoding="utf-8")
     assert minispike("predict", run, "--file", file).out.splitlines() == lines
-    pair = json.loads(minispike("predict", run, f"{SENTENCES[0]}\t{SENTENCES[1]}", "--json").out)
-    assert pair[0]["probabilities"] != answers[0]["probabilities"]
+
+
+def with_note(finished: Finished, run: Path, pairs: bool | None) -> Path:
+    """A copy of the run whose student is said to have learned pairs, single texts, or nobody knows what."""
+    shutil.copytree(finished[0], run)
+    student, names = load_student(run / "model.safetensors")
+    save_student(run / "model.safetensors", student, names, pairs=pairs)
+    return run
+
+
+def test_pairs_and_single_texts_do_not_mix(finished: Finished, labelled: Path, tmp_path: Path) -> None:
+    pairs = tmp_path / "pairs.tsv"
+    pairs.write_text("text\ttext2\tlabel\na film\tno film\tnegative\n", encoding="utf-8")
+    of_pairs, old = (with_note(finished, tmp_path / name, note) for name, note in (("pairs", True), ("old", None)))
+    assert [package.load(run).pairs for run in (finished[0], of_pairs, old)] == [False, True, None]
+    for run, file, text, expected in (
+        (finished[0], pairs, "a\tb", "texts: expected single texts, as in training, got pairs of texts; try one"),
+        (of_pairs, labelled, "a", "texts: expected pairs of texts, as in training, got single texts; try a second"),
+    ):
+        assert_mistake(minispike("evaluate", run, "--file", file), expected)
+        assert_mistake(minispike("energy", run, "--file", file), expected)
+        assert_mistake(minispike("predict", run, text), expected)
+        assert package.load(run).predict([]) == []
+    for run, file, text in ((of_pairs, pairs, "a\tb"), (old, pairs, "a\tb"), (old, labelled, "a")):
+        assert minispike("evaluate", run, "--file", file).code == 0
+        assert minispike("predict", run, text).code == 0
+
+
+def test_what_is_no_text(finished: Finished) -> None:
+    run = package.load(finished[0])
+    wrong: list[tuple[Any, str]] = [
+        ([1, 2], "got int at place 0"), (["a", None], "got NoneType at place 1"), ("good", "got one string"),
+        (5, "got int"), ((text for text in SENTENCES), "got generator"), (None, "got NoneType"),
+    ]  # fmt: skip
+    for texts, got in wrong:
+        with pytest.raises(DataError, match=f"texts: expected a list of texts, {got}; try"):
+            run.predict(texts)
+    with pytest.raises(DataError, match="pairs: expected a list of texts, got one string"):
+        run.predict(SENTENCES, "two")
+    assert len(run.predict(np.array(SENTENCES))) == 2  # type: ignore[arg-type]
 
 
 def test_predict_tells_what_it_cannot_read(finished: Finished) -> None:

@@ -13,6 +13,8 @@ for library in ("tokenizers", "onnx", "onnxruntime", "safetensors", "matplotlib"
     pytest.importorskip(library)
 
 from minispike.data.tokenizer import Tokenizer
+from minispike.errors import RunFolderError
+from minispike.runfolder import check_free
 
 Finished = tuple[Path, Outcome]
 
@@ -123,6 +125,43 @@ def test_a_loss_that_is_no_number(tmp_path: Path, section: str, phase: str) -> N
     assert notes["phase"] == phase
     assert all(np.isfinite(array).all() for name, array in weights.items() if name.startswith("model."))
     assert f"{phase}, step {notes['step']}: " in outcome.err  # the step after the last good one
+
+
+@pytest.mark.parametrize("steps", [8, 1], ids=["before a checkpoint", "in the last step"])
+def test_weights_that_the_last_step_has_ruined_are_not_kept(tmp_path: Path, steps: int) -> None:
+    """The loss was a number; the step after it makes weights that are none, and the next loss would come too late."""
+    settings = ("stage1.learning_rate=1e39", "stage1.clip=0.0", "stage1.warmup=0.0", f"stage1.steps={steps}")
+    with np.errstate(all="ignore"):
+        outcome = distill(tmp_path / "run", *settings, "checkpoint_minutes=0.0")
+    assert_mistake(outcome, "stage 1, step 0: the sum of ", "expected a finite number")
+    assert not (tmp_path / "run" / "stage1.safetensors").exists()
+    assert not (tmp_path / "run" / "checkpoint.safetensors").exists()
+
+
+def test_a_configuration_that_has_lost_its_end(copy: Path) -> None:
+    text = (copy / "config.toml").read_text(encoding="utf-8")
+    (copy / "config.toml").write_text(text[: text.index("[stage2]")], encoding="utf-8")
+    parts = ("config.toml: expected every setting of the run", "nothing for stage2.")
+    assert_mistake(minispike("distill", "--resume", copy), *parts)
+
+
+def test_what_a_run_leaves_that_was_killed_at_once(tmp_path: Path) -> None:
+    """A state without a configuration, or a file half written: a new run begins there, and other files forbid it."""
+    run = tmp_path / "run"
+    run.mkdir()
+    (run / "state.json").write_text("{}", encoding="utf-8")
+    (run / ".config.toml.x1.part").write_text("seed", encoding="utf-8")
+    check_free(run)
+    (run / "notes.txt").write_text("mine", encoding="utf-8")
+    with pytest.raises(RunFolderError, match="got other files"):
+        check_free(run)
+
+
+def test_the_folder_of_several_runs_names_one(copy: Path, tmp_path: Path) -> None:
+    several = tmp_path / "several"
+    several.mkdir()
+    copy.rename(several / "seed-0")
+    assert_mistake(minispike("predict", several, "good"), "got a folder of several runs", f"try {several / 'seed-0'}")
 
 
 def test_a_run_that_diverged_goes_on_with_a_smaller_rate(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -134,6 +134,9 @@ def test_settings_are_listed_and_the_last_word_counts(tmp_path: Path, monkeypatc
 def test_a_run_prints_configuration_table_energy_and_report(finished: Finished) -> None:
     run, said = finished
     assert "student.dim                       = 16" in said.out
+    told = said.err[: said.err.index("pretrain teacher")].splitlines()
+    assert told[0] == "data: 200 training, 40 dev, 60 test sentences; 100 unlabelled"
+    assert [line.split(":")[1].strip() for line in told[2:6]] == ["train", "dev", "test", "unlabelled"]
     table = said.out.split("\n\n")[-2].splitlines()
     assert table[0].split() == ["model", "accuracy", "95", "%", "interval", "macro", "F1"]
     assert [line.split("  ")[0] for line in table[1:]] == list(MODELS)

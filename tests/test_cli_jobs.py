@@ -11,6 +11,7 @@ from tiny import MODELS, TEACHER, Outcome, assert_mistake, distill, interrupt, m
 import minispike as package
 from minispike.runfolder import read_config
 from minispike.seeds import spread
+from teachers.onnx_teacher import OnnxTeacher
 
 for library in ("tokenizers", "onnx", "onnxruntime", "safetensors", "matplotlib"):
     pytest.importorskip(library)
@@ -84,12 +85,14 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     said = minispike("teacher", "pretrain", "--text", folder / "text.txt", "--out", folder / "bert", "--set", *TEACHER)
     assert said.code == 0, said.err
     assert "minispike distill --teacher" in said.out
+    assert said.err.startswith("data: 100 unlabelled\ndata: unlabelled: 0.00 % of the sentences truncated")
     said = minispike(
         "teacher", "finetune", "--teacher", folder / "bert", "--data", folder / "data", "--out", folder / "task",
         "--set", *TEACHER,
     )  # fmt: skip
     assert said.code == 0, said.err
     assert "teacher.finetune=false" in said.out
+    assert said.err.startswith("data: 200 training, 40 dev") and "data: test: 0.00 %" in said.err
     return folder
 
 
@@ -130,6 +133,9 @@ def test_convert(made: Path, tmp_path: Path) -> None:
     said = minispike("teacher", "convert", "--teacher", foreign, "--out", tmp_path / "b")
     assert said.code == 0, said.err
     assert "has no tokenizer beside it" in said.out
+    assert [OnnxTeacher(tmp_path / name / "model.onnx").label_names for name in ("a", "b")] == [("no", "yes")] * 2
+    bare = minispike("teacher", "convert", "--teacher", made / "bert", "--out", tmp_path / "c")
+    assert bare.code == 0 and OnnxTeacher(tmp_path / "c" / "model.onnx").label_names == ()
     outputs = [run_onnx(tmp_path / name / "model.onnx") for name in ("a", "b")]
     assert outputs[0].keys() == outputs[1].keys() == {"hidden_states.0", "hidden_states.1", "hidden_states.2", "logits"}
     for name, array in outputs[0].items():

@@ -10,7 +10,7 @@ import pytest
 from helpers import assert_sentence
 
 from minispike.config import DataConfig
-from minispike.corpus import Corpus, Split, encode, encoding_notes, join, read_corpus, transfer_set
+from minispike.corpus import Corpus, Split, encode, encoding_notes, join, read_corpus, tell_notes, transfer_set
 from minispike.data.batches import collate
 from minispike.data.overlap import normalise
 from minispike.data.reviews import ReviewsConfig, build_reviews
@@ -117,6 +117,8 @@ def test_pairs(tmp_path: Path) -> None:
     lines = text_file(tmp_path, "nine.", "five", "four", "two", "four five")
     singles = read_corpus(replace(c, text=lines), seed=0).unlabelled
     assert (singles.texts, singles.pairs) == (("two", "four five"), None)
+    said = "the unlabelled text is of single sentences: stage 2 takes the training pairs in its place"
+    assert read_corpus(replace(c, text=lines), seed=0).notes[2:] == (said,)
 
 
 def test_dev_is_cut_from_train_by_the_seed(tmp_path: Path, single: DataConfig) -> None:
@@ -306,6 +308,21 @@ def test_notes_on_each_set() -> None:
         "a: 0.00 % of the sentences truncated, 0.000 % of the tokens unknown",
         "b: 33.33 % of the sentences truncated, 0.012 % of the tokens unknown",
     )
+
+
+def test_what_is_told_before_training(capsys: pytest.CaptureFixture[str]) -> None:
+    sets = [(name, Encoded((), None, share, 0.0)) for name, share in (("train", 0.051), ("dev", 0.05), ("test", 0.3))]
+    tell_notes(["a note"], sets, 16)
+    out, err = capsys.readouterr()
+    lines = err.splitlines()
+    assert out == "" and lines[0] == "data: a note" and len(lines) == 5
+    assert lines[1] == "data: train: 5.10 % of the sentences truncated, 0.000 % of the tokens unknown"
+    assert lines[4] == (
+        "warning: 5.1 % of train, 30.0 % of test lost what is beyond 16 tokens; "
+        "try a larger data.max_length, such as data.max_length=32"
+    )
+    tell_notes([], sets[1:2], 16)
+    assert capsys.readouterr().err.count("\n") == 1
 
 
 # ---- What stage 2's teacher labels

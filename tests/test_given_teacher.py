@@ -69,6 +69,17 @@ def test_a_run_needs_its_onnx_teacher_once(
     assert minispike("predict", tmp_path / "run", "a fine film .").code == 0
 
 
+def test_the_order_of_an_onnx_teachers_labels_is_checked(given: Path, tmp_path: Path) -> None:
+    assert OnnxTeacher(given).label_names == ("negative", "positive")
+    model = onnx.load(given)
+    for entry in model.metadata_props:
+        entry.value = entry.value.replace('"negative", "positive"', '"positive", "negative"')
+    onnx.save(model, given)
+    said = distill(tmp_path / "run", flags=["--teacher", given])
+    assert_mistake(said, f"{given}: expected classes in the order negative, positive, got positive, negative")
+    assert not (tmp_path / "run").exists()
+
+
 def test_without_finetuning_nothing_is_contradicted(given: Path, tmp_path: Path) -> None:
     steps = ("stage1.steps=1", "stage2.steps=1", "direct=false", "teacher.finetune=false")
     said = distill(tmp_path / "run", *steps, flags=["--teacher", given])
@@ -116,6 +127,8 @@ def test_a_provider_that_is_not_there(given: Path, tmp_path: Path, monkeypatch: 
     said = distill(tmp_path / "run", "teacher.provider=cuda", flags=["--teacher", given])
     parts = ("CUDAExecutionProvider, got one with CPUExecutionProvider, OtherProvider", "pip install onnxruntime-gpu")
     assert_mistake(said, "teacher.provider: expected an ONNX Runtime with", *parts)
+    parts = ("expected an ONNX Runtime with CUDAExecutionProvider",)
+    assert_mistake(distill(tmp_path / "run", "teacher.provider=cuda"), *parts)  # before any teacher is made
     assert not (tmp_path / "run").exists()
     assert_mistake(distill(tmp_path / "run", "teacher.provider=tpu"), "teacher.provider: expected", '"cpu"')
     with pytest.raises(BackendError, match="expected cpu or cuda, got 'tpu'"):

@@ -108,6 +108,36 @@ def test_imports_go_upwards_in_the_map() -> None:
     assert not wrong, "\n".join(wrong)
 
 
+def named_in_contributing() -> list[set[str]]:
+    """The modules that each row of the map in CONTRIBUTING.md names, by file or by folder, from the top down."""
+    text = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    rows = [line.split("|")[2] for line in text.partition("\n## ")[0].splitlines() if line.startswith("| ")][1:]
+    found = []
+    for row in rows:
+        found.append(set[str]())
+        for name in re.findall(r"`([\w/]+(?:\.py|/))`", row):
+            modules = {
+                module
+                for module, path in MODULES.items()
+                for own in [f"/{path.relative_to(ROOT).as_posix()}"]
+                if own.endswith(f"/{name}") or (name.endswith("/") and own.rpartition("/")[0].endswith(f"/{name[:-1]}"))
+            }
+            assert modules, f"CONTRIBUTING.md names {name}, which there is not"
+            found[-1] |= modules
+    return found
+
+
+def test_the_map_for_readers_names_every_module() -> None:
+    packages = {name for name, path in MODULES.items() if path.name == "__init__.py" and name != "minispike"}
+    assert set(MODULES) - packages - set.union(*named_in_contributing()) == set()
+
+
+def test_the_map_for_readers_is_in_the_same_order() -> None:
+    """By the first place of each row, for a bare `attention.py` stands for two."""
+    ranks = [min(RANK[place(module)] for module in row) for row in named_in_contributing()]
+    assert ranks == sorted(ranks) and len(ranks) > 20
+
+
 def test_the_command_line_alone_knows_the_teachers() -> None:
     """The core can be read, and used with other teachers, without them: not even for types may it import them."""
     wrong = [

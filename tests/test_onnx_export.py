@@ -11,7 +11,7 @@ import pytest
 from plain_bert import Array, Sizes, batch, forward, random_weights
 
 from minispike.errors import TeacherError
-from minispike.models.onnx_export import CONFIG_KEY, export_bert
+from minispike.models.onnx_export import CONFIG_KEY, LABELS_KEY, export_bert
 from teachers.convert import read_bert_folder
 
 onnxruntime = pytest.importorskip("onnxruntime")
@@ -80,6 +80,17 @@ def test_metadata_and_axes(tmp_path: Path) -> None:
     assert json.loads({entry.key: entry.value for entry in model.metadata_props}[CONFIG_KEY]) == asdict(sizes)
     for value in (*model.graph.input, *model.graph.output[:-1]):
         assert [axis.dim_param for axis in value.type.tensor_type.shape.dim[:2]] == ["batch", "length"]
+
+
+def test_label_names_are_kept_in_the_file(tmp_path: Path) -> None:
+    sizes = replace(SIZES, num_labels=3)
+    names = ("nein", "日本", "b")
+    export_bert(sizes, random_weights(sizes), tmp_path / "bert.onnx", label_names=names)
+    notes = {entry.key: entry.value for entry in onnx.load(tmp_path / "bert.onnx").metadata_props}
+    assert tuple(json.loads(notes[LABELS_KEY])) == names and CONFIG_KEY in notes
+    with pytest.raises(TeacherError, match="label names: expected 3, as many as classes, got 2"):
+        export_bert(sizes, random_weights(sizes), tmp_path / "two.onnx", label_names=names[:2])
+    assert not (tmp_path / "two.onnx").exists()
 
 
 def test_the_classifier_in_the_weights_decides(tmp_path: Path) -> None:

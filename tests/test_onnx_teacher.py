@@ -1,5 +1,6 @@
 """The teacher returns what was asked for, and says what is wrong otherwise."""
 
+import platform
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -11,8 +12,8 @@ from onnx import TensorProto, helper
 from plain_bert import Sizes, batch, forward, random_weights
 
 from minispike.errors import ShapeError, TeacherError
-from minispike.models.onnx_export import export_bert
-from teachers.onnx_teacher import OnnxTeacher
+from minispike.models.onnx_export import LABELS_KEY, export_bert
+from teachers.onnx_teacher import OnnxTeacher, _processor
 
 SIZES = Sizes(num_labels=3)
 WEIGHTS = random_weights(SIZES)
@@ -188,6 +189,32 @@ def test_no_word_embeddings(tmp_path: Path, model: Path) -> None:
     onnx.save(other, tmp_path / "shifted.onnx")
     with pytest.raises(TeacherError, match="word embeddings: expected a table"):
         OnnxTeacher(tmp_path / "shifted.onnx")
+
+
+def test_label_names(tmp_path: Path, teacher: OnnxTeacher) -> None:
+    assert teacher.label_names == ()
+    export_bert(SIZES, WEIGHTS, tmp_path / "named.onnx", label_names=("a", "b", "c"))
+    assert OnnxTeacher(tmp_path / "named.onnx").label_names == ("a", "b", "c")
+    for number, wrong in enumerate(('["a", "b"]', "no JSON", '{"a": 1}')):
+        other = onnx.load(tmp_path / "named.onnx")
+        for entry in other.metadata_props:
+            if entry.key == LABELS_KEY:
+                entry.value = wrong
+        onnx.save(other, tmp_path / f"{number}.onnx")
+        assert OnnxTeacher(tmp_path / f"{number}.onnx").label_names == ()
+
+
+def test_the_fingerprint_knows_the_processor(
+    tmp_path: Path, model: Path, teacher: OnnxTeacher, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = OnnxTeacher(model).fingerprint
+    assert before == teacher.fingerprint and platform.machine() in before
+    monkeypatch.setattr(platform, "machine", lambda: "abacus")
+    assert OnnxTeacher(model).fingerprint != before
+    info = "processor: 0\nmodel name\t: Fast One\nflags : avx2 fma\n\nprocessor: 1\nmodel name: Slow One\n"
+    (tmp_path / "cpuinfo").write_text(info)
+    assert _processor(tmp_path / "cpuinfo").endswith("Fast One avx2 fma")
+    assert _processor(tmp_path / "nowhere").startswith("abacus")
 
 
 @pytest.mark.parametrize("library", ["onnxruntime", "onnx"])

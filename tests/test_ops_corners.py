@@ -26,6 +26,12 @@ def test_operators_and_methods_are_the_ops() -> None:
         np.testing.assert_allclose(result.data, expected, rtol=1e-6)
 
 
+def test_a_number_loses_no_digits_beside_a_float64_tensor() -> None:
+    x = leaf([1.0, 0.0])
+    for result in (x * 0 + 0.1, ops.maximum(x * 0, 0.1), ops.minimum(x + 1, 0.1), ops.minimum(0.1, x + 1)):
+        assert result.dtype == np.float64 and result.data.tolist() == [0.1, 0.1]
+
+
 def test_equal_numbers_share_the_gradient() -> None:
     x, y = leaf([1.0, 2.0]), leaf([1.0, 0.0])
     (gx, gy) = grad(ops.maximum(x, y).sum(), [x, y])

@@ -9,6 +9,9 @@ from helpers import assert_sentence
 
 from minispike import default_dtype
 from minispike.errors import AutogradError, CheckpointError
+from minispike.models.bert import Bert, BertConfig, MaskedLanguageModel
+from minispike.models.spikebert import SpikeBERT
+from minispike.models.spikebert_config import SpikeBERTConfig
 from minispike.nn.module import Parameter
 from minispike.nn.optim import CHUNK, AdamW, clip_gradients, decays
 from minispike.tensor import Tensor
@@ -133,6 +136,48 @@ def test_weight_decay_falls_on_matrices_alone() -> None:
     AdamW(parameters.items(), weight_decay=0.2).step(0.5)
     for name, p in parameters.items():
         np.testing.assert_allclose(p.data, 0.9 if name in chosen else 1.0, rtol=1e-6)
+
+
+@pytest.mark.parametrize("dense", [False, True])
+def test_of_a_model_the_tables_alone_are_spared(dense: bool) -> None:
+    """A projection of the embeddings is a matrix like any other, whatever it is called."""
+    rng = np.random.default_rng(0)
+    if dense:
+        model: Any = MaskedLanguageModel(Bert(BertConfig(7, 8, 1, 2, 16, 4, num_labels=2), rng), rng)
+        prefix = "bert.embeddings."
+        tables = {f"{prefix}{kind}_embeddings.weight" for kind in ("word", "position", "token_type")}
+    else:
+        model = SpikeBERT(SpikeBERTConfig(7, 8, 1, 2, 2, 2, max_length=4, embedding_dim=8), rng)
+        tables = {"embedding.weight", "position.weight"}
+    parameters = dict(model.named_parameters())
+    assert tables <= parameters.keys()
+    matrices = {n for n, p in parameters.items() if p.ndim == 2}
+    assert {n for n, p in parameters.items() if decays(n, p)} == matrices - tables
+    assert dense or "embedding_transform.weight" in matrices - tables
+
+
+def test_moments_are_made_when_a_gradient_comes() -> None:
+    """Until then they are zeros in the state, and make no difference."""
+    a, b = Parameter(np.ones((2, 2))), Parameter(np.ones(3))
+    optimiser = AdamW([("a", a), ("b", b)])
+    a.sum().backward()
+    optimiser.step(0.1)
+    assert optimiser.first.keys() == optimiser.second.keys() == {"a"}
+    state = optimiser.state_dict()
+    assert sorted(state) == ["first.a", "first.b", "second.a", "second.b", "steps"]
+    assert not state["first.b"].any() and state["second.b"].shape == (3,) and state["first.b"].dtype == np.float32
+    again = AdamW([("a", Parameter(a.data)), ("b", Parameter(b.data))])
+    again.load_state_dict(state)
+    assert again.first.keys() == {"a"}
+    for one in (optimiser, again):
+        one.parameters["a"].grad, one.parameters["b"].grad = Tensor(np.full((2, 2), 0.5)), Tensor([1.0, 2.0, 3.0])
+        one.step(0.1)
+    for name, array in optimiser.state_dict().items():
+        np.testing.assert_array_equal(again.state_dict()[name], array)
+    np.testing.assert_array_equal(again.parameters["b"].data, b.data)
+    fresh = AdamW([("a", Parameter(a.data)), ("b", Parameter(b.data))]).state_dict()
+    again.load_state_dict(fresh)  # what it knew is forgotten
+    assert not again.first and again.steps == 0
 
 
 def test_the_state_of_the_optimiser_goes_round() -> None:

@@ -13,6 +13,7 @@ from tiny import distill
 
 from minispike import pipeline
 from minispike.distill.stages import Distillation
+from minispike.loaded import load
 
 IN_PARTS = tuple(f"{phase}.accumulate=3" for phase in ("stage1", "stage2", "teacher.pretraining", "teacher.finetuning"))
 
@@ -46,6 +47,10 @@ def test_a_run_on_pairs(tmp_path: Path, mrpc: Path, monkeypatch: pytest.MonkeyPa
     assert outcome.code == 0, outcome.err
     done = json.loads((tmp_path / "run" / "state.json").read_text(encoding="utf-8"))["done"]
     assert done["texts"]["notes"][0] == f"80 training, 24 dev, 24 test pairs; {40 if text else 80} unlabelled"
+    note = "stage 2 takes the training pairs in its place"
+    assert (note in outcome.err) == any(note in line for line in done["texts"]["notes"]) == text
+    assert "of train" in outcome.err and "try a larger data.max_length, such as data.max_length=64" in outcome.err
+    assert load(tmp_path / "run").pairs
     varied = done["stage 2"]["augmented"]
     assert 100 < varied <= 160
     assert read == {

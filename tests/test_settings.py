@@ -240,7 +240,7 @@ def test_none_and_ready_sections_are_taken() -> None:
         ),
         (
             {"student": {"neuron": {"tau": 0.5}}},
-            "student.neuron.tau: expected a number > 1, got 0.5; try tau=2.0",
+            "student.neuron.tau: expected a number > 1, got 0.5; try student.neuron.tau=2.0",
         ),
         ({"student": {"width": 5}}, "student: the width is no multiple of 12"),
     ],

@@ -120,7 +120,7 @@ def test_the_entries_used_longest_ago_make_room(tmp_path: Path) -> None:
     assert [path.is_file() for path in paths] == [False, True, True]
 
 
-def test_what_is_open_stays(tmp_path: Path) -> None:
+def test_what_is_open_stays(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     size = filled(CacheFolder(tmp_path, 10**6)).stat().st_size
     folder = CacheFolder(tmp_path, 2 * size)
     old = opened(folder, KEYS[0])
@@ -129,6 +129,8 @@ def test_what_is_open_stays(tmp_path: Path) -> None:
     other = opened(folder, KEYS[2])
     assert old.path.is_file() and not (tmp_path / f"{KEYS[1]}.teacher").exists()
     assert folder.open(KEYS[3], SIZES) is None  # no room is left, and nothing is deleted for it
+    said = "no room for 0.4 KiB of answers within 0.8 KiB, of which 0.8 KiB are in use; they are not kept"
+    assert said in capsys.readouterr().err
     assert old.path.is_file() and other.path.is_file()
     assert folder.open(KEYS[2], SIZES) is not None  # the same once more takes no room
     folder.close(old)
@@ -197,3 +199,34 @@ def test_the_default_folder(
     monkeypatch.setattr(module.sys, "platform", platform)
     monkeypatch.setattr(module.Path, "home", lambda: Path("home"))
     assert default_folder() == Path(expected)
+
+
+def test_a_user_without_a_home(monkeypatch: pytest.MonkeyPatch) -> None:
+    def nowhere() -> Path:
+        raise RuntimeError("Could not determine home directory.")
+
+    for name in ("MINISPIKE_CACHE", "XDG_CACHE_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(module.sys, "platform", "linux")
+    monkeypatch.setattr(module.Path, "home", nowhere)
+    assert default_folder() is None
+    monkeypatch.setenv("XDG_CACHE_HOME", "xdg")
+    assert default_folder() == Path("xdg/minispike")
+
+
+def test_sizes_in_words() -> None:
+    assert [module._amount(count) for count in (100, 2**20 - 1, 2**20, 3 * 2**30)] == [
+        "0.1 KiB", "1024.0 KiB", "1 MiB", "3072 MiB",
+    ]  # fmt: skip
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
+def test_a_full_disk_is_told_once_for_all_entries(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = CacheFolder(tmp_path, 10**6)
+    for key in KEYS:
+        entry = opened(folder, key)
+        entry._file.close()
+        entry._file = open("/dev/full", "r+b", buffering=0)
+        entry.put(0, PAYLOADS[0])
+        folder.close(entry)
+    assert capsys.readouterr().err.count("\n") == 1

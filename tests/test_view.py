@@ -24,7 +24,7 @@ from minispike.errors import TeacherError
 from minispike.models.onnx_export import export_bert
 from minispike.models.spikebert import SpikeBERT
 from minispike.models.spikebert_config import SpikeBERTConfig
-from teachers.cache import CacheFolder
+from teachers.cache import CacheFolder, Entry
 from teachers.convert import read_bert_folder
 from teachers.onnx_teacher import OnnxTeacher
 from teachers.view import CachedView
@@ -192,7 +192,8 @@ def test_hidden_states_that_find_no_room(teacher: OnnxTeacher, tmp_path: Path, c
     view = CachedView(watched, encoded, (1, 2), CacheFolder(tmp_path, room), name="labelled")
     assert view.nbytes == room and not view.remembers
     err = capsys.readouterr().err
-    assert err.count("\n") == 1 and "ask teacher: labelled: 0 MiB of hidden states" in err
+    assert err.count("\n") == 1 and " KiB of hidden states of labelled within 6.5 KiB; they are" in err
+    assert "computed for each batch, logits alone are kept; try a larger teacher.cache_mb" in err
     for batch, upcoming in batches(encoded, 5):
         view.hidden(batch)
         before = len(watched.asked)
@@ -206,6 +207,57 @@ def test_hidden_states_that_find_no_room(teacher: OnnxTeacher, tmp_path: Path, c
     later.logits(next(batches(encoded, 1))[0])
     later.close()
     assert alone.asked == []
+
+
+def test_known_logits_answer_for_hidden_states_that_find_no_room(
+    teacher: OnnxTeacher, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each is written once; who asks for logits alone starts no computation, in the background either."""
+    encoded, written, put = texts(18), list[tuple[str, int]](), Entry.put
+
+    def watched_put(entry: Entry, index: int, payload: bytes) -> None:
+        written.append((entry.path.parent.name, index))
+        put(entry, index, payload)
+
+    monkeypatch.setattr(Entry, "put", watched_put)
+    watched, plain = Watched(teacher), view_of(teacher, encoded, tmp_path / "plain")
+    view = view_of(watched, encoded, tmp_path / "small", room=1000)
+    for _ in range(3):
+        view.hidden(collate(encoded, np.arange(18)))
+        view.hidden(collate(encoded, [0]))
+    asked = len(watched.asked)
+    assert asked > 2 * 18
+    view.logits(collate(encoded, np.arange(18)))  # one of which is at hand with its hidden states
+    for batch, upcoming in batches(encoded, 6):
+        np.testing.assert_array_equal(view.logits(batch), plain.logits(batch))
+        view.prefetch(upcoming)
+    assert len(watched.asked) == asked
+    for batch, upcoming in batches(encoded, 6):
+        view.logits(batch)  # without hidden states at hand, which are asked for after all
+        assert_same(view, plain, batch)
+        view.prefetch(upcoming)
+    assert len(watched.asked) > asked
+    assert sorted(i for folder, i in written if folder == "small") == list(range(18))
+    view.close()
+    plain.close()
+
+
+def test_a_cache_tells_what_is_wrong_once(
+    teacher: OnnxTeacher, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """However many views there are; and nothing to who wants no cache."""
+    (tmp_path / "file").write_text("no folder")
+    bare = OnnxTeacher(export(tmp_path / "bare.onnx", num_labels=0))
+    for folder, room, part in (
+        ("file", ROOM, "answers are not kept; try another teacher.cache_folder"),
+        ("small", 100, "KiB within 0.1 KiB; they are computed for each batch; try a larger teacher.cache_mb"),
+        ("none", 0, ""),
+    ):
+        cache = CacheFolder(tmp_path / folder, room)
+        for layers, of in (((1,), bare), ((1, 2), teacher), ((), teacher)):
+            CachedView(of, texts(18), layers, cache).close()
+        err = capsys.readouterr().err
+        assert err.count("\n") == bool(room) and part in err.replace(" of hidden states of texts", "")
 
 
 @pytest.mark.parametrize("room", [ROOM, 0])

@@ -5,6 +5,7 @@ and teacher-labelled transfer text, and matches the fine-tuned teacher's logits 
 Direct training reads labelled sentences and labels alone.
 """
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import reduce
@@ -33,6 +34,12 @@ class Stage1Config(TrainConfig):
 
     embedding: float = field(default=0.0, metadata={"help": "weight of the embedding loss beside the features' 1"})
     alignment: Alignment = field(default_factory=Alignment)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not 0 <= self.embedding < math.inf:
+            got = str(self.embedding)
+            raise ConfigError(problem("embedding", expected="a weight >= 0", got=got, hint="embedding=0.1"))
 
 
 @dataclass(frozen=True)
@@ -124,7 +131,7 @@ class Distillation:
         self.name, self.model, self._weights, self._alignment = name, student, weights, alignment or Alignment()
         self._sources, self._pad_id, self._parts, self._dev = list(sources), pad_id, parts, dev
         self._streams = [BatchStream(s.texts, s.labels, s.size, [*seed_key, i], pad_id) for i, s in enumerate(sources)]
-        self._target = None if embedding_target is None else backend.asarray(embedding_target, np.float32)
+        self._target = None if embedding_target is None else self._placed(embedding_target, np.float32)
 
     def losses(self, step: int) -> Iterator[Mapping[str, Tensor]]:
         """The terms of each part of each source, weighted."""
@@ -163,8 +170,8 @@ class Distillation:
         so the parts add up to the whole.
         """
         w, part = self._weights, lesson.batch.part(rows)
-        mask = backend.asarray(part.mask)
-        out = self.model(backend.asarray(part.input_ids), mask, features=lesson.hidden is not None)
+        mask = self._placed(part.mask)
+        out = self.model(part.input_ids, mask, features=lesson.hidden is not None)
         of_sentences = lesson.share * len(part) / len(lesson.batch)
         terms: dict[str, Tensor] = {}
         if lesson.hidden is not None:
@@ -175,9 +182,13 @@ class Distillation:
         if lesson.logits is not None:
             terms["logits"] = kl_divergence(lesson.logits[rows], out.logits, w.temperature) * (w.logits * of_sentences)
         if lesson.labels is not None:
-            loss = cross_entropy(out.logits, backend.asarray(lesson.labels[rows]))
+            loss = cross_entropy(out.logits, lesson.labels[rows])
             terms["cross_entropy"] = loss * (w.cross_entropy * of_sentences)
         return terms
+
+    def _placed(self, value: Any, dtype: Any = None) -> Any:
+        """An array where the student's weights lie."""
+        return backend.asarray(value, dtype, module=backend.array_module(self.model.embedding.weight.array))
 
     def _features(self, ours: Sequence[Tensor], targets: Sequence[Any], mask: Any) -> Tensor:
         a = self._alignment

@@ -156,7 +156,7 @@ class TeacherSource(Protocol):
         unlabelled: Encoded,
         train: "Split",
         dev: "Split",
-        num_labels: int,
+        label_names: Sequence[str],
     ) -> tuple[Teacher, Teacher]:
         """The pretrained and the fine-tuned teacher, made or taken from the run folder; they may be one.
 
@@ -166,7 +166,7 @@ class TeacherSource(Protocol):
             tokenizer: of both; its file is in the run folder.
             unlabelled: encoded sentences to pretrain on.
             train, dev: to fine-tune on.
-            num_labels: classes of the task.
+            label_names: of the task.
         """
         ...
 

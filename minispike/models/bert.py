@@ -3,14 +3,14 @@
 Modules bear the names of a Hugging Face ``BertModel``, so its weights load as they are.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from minispike.backend import Array, array_module
+from minispike.backend import Array, array_module, to_numpy
 from minispike.errors import ConfigError, ShapeError, problem
 from minispike.models.inputs import token_ids, token_mask
 from minispike.models.onnx_export import export_bert
@@ -187,17 +187,19 @@ class Bert(Module):
             logits = self.classifier(dropout(pooled, c.dropout, rng))
         return BertOutput(tuple(states), logits)
 
-    def to_onnx(self, path: str | Path, *, half: bool = False) -> None:
+    def to_onnx(self, path: str | Path, *, half: bool = False, label_names: Sequence[str] | None = None) -> None:
         """Write an ONNX file that hands out every hidden state and, with a classifier, the logits.
 
         Args:
             path: the file, written whole or not at all; see `minispike.models.onnx_export` for what is in it.
             half: store matrices as float16, half the size; default false.
+            label_names: of the classes, kept in the file; default none.
 
         Raises:
-            TeacherError: ``onnx`` is not installed, or the weights do not fit into one file or into float16.
+            TeacherError: ``onnx`` is not installed, there are more or fewer names than classes, or the weights do
+                not fit into one file or into float16.
         """
-        export_bert(self.config, self.state_dict(), path, half=half)
+        export_bert(self.config, self.state_dict(), path, half=half, label_names=label_names)
 
 
 class MaskedLanguageModel(Module):
@@ -231,7 +233,7 @@ class MaskedLanguageModel(Module):
             ``[N, V]``.
         """
         states = self.bert(input_ids, mask, segment_ids, rng).hidden_states[-1]
-        at = array_module(input_ids).flatnonzero(chosen)
+        at = np.flatnonzero(to_numpy(chosen))
         picked = F.embedding(at, states.reshape(-1, states.shape[-1]))  # [N, D]
         head = self.norm(gelu(self.dense(picked)))
         return F.linear(head, self.bert.embeddings.word_embeddings.weight, self.bias)

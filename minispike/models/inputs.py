@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from minispike.backend import Array, array_module
+from minispike.backend import Array, array_module, asarray
 from minispike.errors import ShapeError, problem
 from minispike.nn.functional import integer_array
 from minispike.tensor import Tensor
@@ -33,7 +33,8 @@ def token_mask(value: Any, ids: Array, name: str = "attention_mask") -> Array | 
     """The mask as booleans ``[B, L]`` beside the ids; None stays None.
 
     Args:
-        value: booleans, or numbers 0 and 1 as Hugging Face's tokenizers give them, of the shape of ``ids``.
+        value: booleans, or numbers 0 and 1 as Hugging Face's tokenizers give them, of the shape of ``ids``: an array
+            of either backend, or lists.
         ids: ``[B, L]``.
         name: what errors call it.
 
@@ -42,11 +43,10 @@ def token_mask(value: Any, ids: Array, name: str = "attention_mask") -> Array | 
     """
     if value is None:
         return None
-    module = array_module(ids)
     try:
-        mask = module.asarray(value)
+        mask = asarray(value, module=array_module(ids))
         got = f"{mask.dtype} of shape {mask.shape}"
-    except (TypeError, ValueError) as cause:  # rows of unequal length; an array of another backend
+    except (TypeError, ValueError) as cause:  # rows of unequal length; what CuPy does not take
         mask, got = None, str(cause)
     if mask is not None and mask.dtype.kind in "iuf" and mask.shape == ids.shape:
         if bool(((mask == 0) | (mask == 1)).all()):

@@ -11,7 +11,7 @@ the exact GELU, as ``BertModel`` of Hugging Face computes it without dropout.
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 OPSET = 17  # the first with LayerNormalization
 CONFIG_KEY = "minispike.config"  # the metadata entry that holds the sizes as JSON
+LABELS_KEY = "minispike.labels"  # and that of the names of the labels, a JSON list in the order of the logits
 
 _IR_VERSION = 8  # of opset 17; newer ones would shut out older runtimes
 _LARGEST = 2**31 - 1  # bytes in one protobuf message
@@ -39,6 +40,7 @@ def export_bert(
     path: str | Path,
     *,
     half: bool = False,
+    label_names: Sequence[str] | None = None,
 ) -> None:
     """Write a BERT as an ONNX file (opset 17), whole or not at all.
 
@@ -48,14 +50,22 @@ def export_bert(
             modelling is left out, a pooler without a classifier too.
         path: the file to write.
         half: store matrices as float16, half the size; they are computed with in float32 all the same.
+        label_names: of the classes, in the order of the logits, for the file's metadata; default none.
 
     Raises:
         TeacherError: weights that are missing, unexpected, misshaped, too large for float16, or too many for
-            one ONNX file (2 GiB); the library ``onnx`` is not installed.
+            one ONNX file (2 GiB); another number of label names than of classes; the library ``onnx`` is not
+            installed.
     """
     fields = fields_of(config, weights)
     check_weights("weights", fields, weights)
+    names = list(label_names or ())
+    if names and len(names) != fields["num_labels"]:
+        expected, got = f"{fields['num_labels']}, as many as classes", str(len(names))
+        raise TeacherError(problem("label names", expected=expected, got=got, hint="a name for each class"))
     model = build_model(fields, weights, half=half)
+    if names:
+        model.metadata_props.add(key=LABELS_KEY, value=json.dumps(names))
     size = model.ByteSize()
     if size > _LARGEST:
         raise TeacherError(

@@ -1,5 +1,6 @@
 """The shape and the neurons of a SpikeBERT: every number that `minispike.models.spikebert` is built from."""
 
+import math
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -10,6 +11,15 @@ from minispike.snn.surrogate import SURROGATES
 
 def _setting(default: Any, meaning: str) -> Any:
     return field(default=default, metadata={"help": meaning})
+
+
+def nearest_divisor(number: int, wanted: int) -> int:
+    """The divisor of ``number`` that is closest to ``wanted``; of two, the smaller.
+
+    >>> nearest_divisor(16, 3)
+    2
+    """
+    return min((n for n in range(1, number + 1) if number % n == 0), key=lambda n: abs(n - wanted))
 
 
 @dataclass(frozen=True)
@@ -60,7 +70,18 @@ class SpikeBERTConfig:
                 raise ConfigError(problem(name, expected="a number >= 0", got=got, hint=f"{name}=0"))
         if self.dim % self.heads:
             got = f"{self.heads} heads for width {self.dim}"
-            raise ConfigError(problem("heads", expected="a divisor of dim", got=got, hint="heads=4"))
+            hint = f"heads={nearest_divisor(self.dim, self.heads)}"
+            raise ConfigError(problem("heads", expected="a divisor of dim", got=got, hint=hint))
+        if not 0 < self.threshold < math.inf:
+            got = str(self.threshold)
+            raise ConfigError(problem("threshold", expected="a number > 0", got=got, hint="threshold=1.0"))
+        if not 0 <= self.attention_scale < math.inf:  # 0: a network without attention
+            expected, got = "a number >= 0", str(self.attention_scale)
+            raise ConfigError(problem("attention_scale", expected=expected, got=got, hint="attention_scale=0.125"))
+        for name in ("embedding_threshold", "alpha"):
+            if not math.isfinite(getattr(self, name)):
+                got = str(getattr(self, name))
+                raise ConfigError(problem(name, expected="a finite number", got=got, hint=f"{name}=0.0"))
         if self.reset not in ("hard", "soft"):
             raise ConfigError(problem("reset", expected="hard or soft", got=repr(self.reset), hint="reset='hard'"))
         self.neuron()

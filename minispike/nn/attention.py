@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from minispike.backend import Array, array_module
+from minispike.backend import Array, array_module, asarray
 from minispike.errors import ShapeError, problem
 from minispike.ops import softmax
 from minispike.ops.op import FusedOp
@@ -67,7 +67,7 @@ def softmax_attention(q: Tensor, k: Tensor, v: Tensor, heads: int, mask: Array |
     if mask is not None and mask.shape != q.shape[:2]:
         expected, got = f"shape {q.shape[:2]}", f"shape {mask.shape}"
         raise ShapeError(problem("mask", expected=expected, got=got, hint="the mask of the same batch"))
-    return SoftmaxAttention(heads, attention_bias(mask, q.dtype))(q, k, v)
+    return SoftmaxAttention(heads, attention_bias(mask, q))(q, k, v)
 
 
 def softmax_attention_composed(q: Tensor, k: Tensor, v: Tensor, heads: int, mask: Array | None = None) -> Tensor:
@@ -78,7 +78,7 @@ def softmax_attention_composed(q: Tensor, k: Tensor, v: Tensor, heads: int, mask
         return a.reshape(batch, length, heads, width // heads).transpose(0, 2, 1, 3)  # [B, H, L, d]
 
     scores = split(q) @ split(k).transpose(0, 1, 3, 2) * (1.0 / math.sqrt(width // heads))
-    bias = attention_bias(mask, q.dtype)
+    bias = attention_bias(mask, q)
     weights = softmax(scores if bias is None else scores + bias)  # [B, H, L, L]
     return (weights @ split(v)).transpose(0, 2, 1, 3).reshape(batch, length, width)
 
@@ -105,14 +105,16 @@ def check_attention(name: str, layout: str, qkv: Sequence[Tensor], heads: int) -
         raise ShapeError(problem(name, expected=expected, got=got, hint="heads=1"))
 
 
-def attention_bias(mask: Array | None, dtype: object) -> Array | None:
+def attention_bias(mask: Array | None, beside: Tensor) -> Array | None:
     """What is added to the scores ``[B, H, Lq, Lk]`` so that nobody attends to padding; None without padding.
 
     Args:
         mask: booleans ``[B, L]``, True for tokens.
+        beside: the queries, whose type and place the result has.
     """
     if mask is None or bool(mask.all()):
         return None
-    module = array_module(mask)
-    bias = module.where(mask, 0.0, -0.5 * float(np.finfo(np.float32).max)).astype(dtype)
+    module = array_module(beside.array)
+    mask = asarray(mask, bool, module=module)
+    bias = module.where(mask, 0.0, -0.5 * float(np.finfo(np.float32).max)).astype(beside.dtype)
     return bias[:, None, None, :]

@@ -8,9 +8,7 @@ the tests hold the first to. Attention and losses do the same in `minispike.nn.a
 from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
-
-from minispike.backend import Array, array_module, scatter_add, to_numpy
+from minispike.backend import Array, array_module, copied, scatter_add
 from minispike.errors import ShapeError, problem
 from minispike.ops import mean, sqrt
 from minispike.ops.op import FusedOp
@@ -167,9 +165,8 @@ def integer_array(value: Any, beside: Tensor, name: str) -> Array:
     Raises:
         ShapeError: ``value`` is something else.
     """
-    module = array_module(beside.array)
     try:
-        array = module.array(to_numpy(value) if module is np else value)
+        array = copied(value, module=array_module(beside.array))
         got = f"{type(value).__name__} of {array.dtype}"
     except (TypeError, ValueError) as cause:  # lists of unequal length; what CuPy does not take
         array, got = None, str(cause)

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from minispike.backend import Array, asarray
+from minispike.backend import Array, array_module, asarray
 from minispike.errors import ConfigError, problem
 from minispike.nn import functional as F
 from minispike.nn.module import Module, Parameter
@@ -75,4 +75,5 @@ def dropout(x: Tensor, rate: float, rng: np.random.Generator | None) -> Tensor:
     if rng is None or rate == 0.0:
         return x
     kept = rng.random(x.shape, dtype=np.float32) >= rate
-    return x * Tensor._of(asarray(kept.astype(x.dtype) * (1.0 / (1.0 - rate)), dtype=x.dtype))
+    scales = kept.astype(x.dtype) * (1.0 / (1.0 - rate))
+    return x * Tensor._of(asarray(scales, dtype=x.dtype, module=array_module(x.array)))

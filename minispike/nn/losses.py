@@ -5,7 +5,7 @@ Which of them distillation adds up, and with which weights, is in `minispike.dis
 
 from collections.abc import Sequence
 
-from minispike.backend import Array, array_module
+from minispike.backend import Array, array_module, copied
 from minispike.errors import ConfigError, ShapeError, problem
 from minispike.ops import exp, log_softmax, mean, sum_
 from minispike.ops.op import FusedOp
@@ -45,7 +45,7 @@ def cross_entropy(logits: Tensor, labels: Array) -> Tensor:
     Raises:
         ShapeError: shapes differ, or a label is out of range or no integer.
     """
-    labels = array_module(logits.array).asarray(labels)
+    labels = copied(labels, module=array_module(logits.array))
     if logits.ndim != 2 or labels.shape != logits.shape[:1]:
         got = f"logits {logits.shape}, labels {labels.shape}"
         raise ShapeError(problem("cross_entropy", expected="[N, C] and [N]", got=got, hint="reshape(-1, C)"))
@@ -84,7 +84,7 @@ def masked_mse(a: Tensor, b: Array, mask: Array | None = None) -> Tensor:
     if mask is None:
         return mean(difference * difference)
     per_token = mean(difference * difference, -1)  # [B, L]
-    weights = mask.astype(a.dtype)
+    weights = copied(mask, a.dtype, module=array_module(a.array))
     return sum_(per_token * Tensor._of(weights)) * (1.0 / max(float(weights.sum()), 1.0))
 
 
@@ -108,6 +108,6 @@ def kl_divergence(teacher_logits: Array, logits: Tensor, temperature: float = 1.
     if not temperature > 0:
         hint = "temperature=1.0"
         raise ConfigError(problem("temperature", expected="a number > 0", got=str(temperature), hint=hint))
-    target = log_softmax(Tensor._of(teacher_logits.astype(logits.dtype)) * (1.0 / temperature))
+    target = log_softmax(Tensor._beside(teacher_logits, [logits], logits.dtype) * (1.0 / temperature))
     ours = log_softmax(logits * (1.0 / temperature))
     return sum_(exp(target) * (target - ours)) * (temperature**2 / max(logits.shape[0], 1))

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from minispike.backend import Array, asarray, to_numpy
+from minispike.backend import Array
 from minispike.errors import CheckpointError, problem
 from minispike.tensor import Tensor, get_default_dtype
 
@@ -84,7 +84,7 @@ class Module:
             )
         for name, parameter in own.items():
             if name in weights:
-                parameter.assign(asarray(to_numpy(weights[name])))
+                parameter.assign(weights[name])
 
 
 class ModuleList(Module):

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from minispike.backend import Array, array_module, asarray, lock, to_numpy, unlock
+from minispike.backend import Array, array_module, copied, lock, to_numpy, unlock
 from minispike.errors import CheckpointError, problem
 from minispike.nn.module import Parameter
 from minispike.tensor import Tensor
@@ -15,9 +15,14 @@ CHUNK = 65536
 """Elements updated at a time: small enough that all the arrays of a chunk stay in a core's cache."""
 
 
+TABLES = frozenset(("embedding", "position", "word_embeddings", "position_embeddings", "token_type_embeddings"))
+"""The modules whose weight is a table of embeddings: by their own name, whatever they are a part of."""
+
+
 def decays(name: str, parameter: Parameter) -> bool:
     """Whether weight decay applies by default: to matrices, but not to norms, biases and embeddings."""
-    return parameter.ndim > 1 and "embedding" not in name and "position" not in name
+    owner = name.rpartition(".")[0].rpartition(".")[2]
+    return parameter.ndim > 1 and owner not in TABLES
 
 
 class AdamW:
@@ -49,8 +54,8 @@ class AdamW:
         self.betas, self.eps = betas, eps
         self.decay = {n: weight_decay if decay_all or decays(n, p) else 0.0 for n, p in self.parameters.items()}
         self.steps = 0
-        self.first: dict[str, Array] = {n: _moment(p) for n, p in self.parameters.items()}
-        self.second: dict[str, Array] = {n: _moment(p) for n, p in self.parameters.items()}
+        self.first: dict[str, Array] = {}  # the moments of parameters that have had a gradient; of others they are 0
+        self.second: dict[str, Array] = {}
 
     def step(self, learning_rate: float) -> None:
         """Change every parameter that has a gradient."""
@@ -58,6 +63,8 @@ class AdamW:
         for name, p in self.parameters.items():
             if p.grad is None:
                 continue
+            if name not in self.first:
+                self.first[name], self.second[name] = _moment(p), _moment(p)
             if not p.array.flags.c_contiguous:
                 p.array = p.array.copy()
             chunk = CHUNK if array_module(p.array) is np else p.size
@@ -94,10 +101,16 @@ class AdamW:
             p.grad = None
 
     def state_dict(self) -> dict[str, "np.ndarray[Any, Any]"]:
-        """The moments on the host, named ``first.<name>`` and ``second.<name>``, and ``steps``."""
-        state = {f"first.{n}": to_numpy(a).copy() for n, a in self.first.items()}
-        state |= {f"second.{n}": to_numpy(a).copy() for n, a in self.second.items()}
+        """The moments of every parameter on the host, named ``first.<name>`` and ``second.<name>``, and ``steps``."""
+        state = {
+            f"{kind}.{n}": to_numpy(moments[n]).copy() if n in moments else np.zeros(p.shape, dtype=p.dtype)
+            for kind, moments in self._moments()
+            for n, p in self.parameters.items()
+        }
         return state | {"steps": np.array(self.steps, dtype=np.int64)}
+
+    def _moments(self) -> tuple[tuple[str, dict[str, Array]], ...]:
+        return ("first", self.first), ("second", self.second)
 
     def load_state_dict(self, state: Mapping[str, "np.ndarray[Any, Any]"]) -> None:
         """Take over what `state_dict` returned.
@@ -105,15 +118,16 @@ class AdamW:
         Raises:
             CheckpointError: it belongs to other parameters.
         """
-        expected = {f"{kind}.{n}": a.shape for kind in ("first", "second") for n, a in self.first.items()}
+        expected = {f"{kind}.{n}": p.shape for kind, _ in self._moments() for n, p in self.parameters.items()}
         if {n: a.shape for n, a in state.items() if n != "steps"} != expected or "steps" not in state:
             got = f"{len(state)} tensors with other names or shapes"
             hint = "the checkpoint of this run"
             raise CheckpointError(problem("optimiser", expected=f"{len(expected)} moments", got=got, hint=hint))
-        for name in self.first:
-            dtype = self.parameters[name].dtype
-            self.first[name] = asarray(state[f"first.{name}"], dtype=dtype).copy()
-            self.second[name] = asarray(state[f"second.{name}"], dtype=dtype).copy()
+        for kind, moments in self._moments():
+            moments.clear()
+            for name, p in self.parameters.items():
+                if state[f"first.{name}"].any() or state[f"second.{name}"].any():
+                    moments[name] = copied(state[f"{kind}.{name}"], p.dtype, module=array_module(p.array))
         self.steps = int(state["steps"])
 
 

@@ -6,10 +6,12 @@ is written in ops again, so all of these can be differentiated as often as one l
 
 from typing import Any
 
+import numpy as np
+
 from minispike.backend import Array, array_module, asarray
 from minispike.modes import float_type, grad_enabled
 from minispike.ops.arithmetic import Gradients, neg
-from minispike.ops.op import Op
+from minispike.ops.op import Op, as_tensors
 from minispike.ops.special import erf_array
 from minispike.tensor import Tensor, TensorLike
 
@@ -205,7 +207,8 @@ def maximum(a: TensorLike, b: TensorLike) -> Tensor:
 
 def minimum(a: TensorLike, b: TensorLike) -> Tensor:
     """The smaller of a and b, element by element."""
-    return neg(maximum(neg(a), neg(b)))
+    first, second = as_tensors((a, b))  # each knows the other's type and place before it is alone in neg
+    return neg(maximum(neg(first), neg(second)))
 
 
 class Where(Op):
@@ -215,7 +218,9 @@ class Where(Op):
         self.condition = condition
 
     def forward(self, a: Array, b: Array) -> Array:
-        return array_module(a, b).where(self.condition, a, b)
+        module = array_module(a, b)
+        self.condition = asarray(self.condition, module=module)
+        return module.where(self.condition, a, b)
 
     def backward(self, grad: Tensor, out: Tensor, *inputs: Tensor) -> Gradients:
         chosen = mask_of(self.condition, grad)
@@ -225,8 +230,8 @@ class Where(Op):
 def where(condition: Array, a: TensorLike, b: TensorLike) -> Tensor:
     """``a`` where the boolean array ``condition`` holds, else ``b``."""
     if not hasattr(condition, "astype"):
-        condition = asarray(condition)
-    return Where(condition.astype(bool))(a, b)
+        condition = np.asarray(condition)
+    return Where(condition.astype(bool))(a, b)  # copied
 
 
 class Cast(Op):

@@ -5,7 +5,6 @@ tensor is said at the top of `minispike.tensor`.
 """
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 
@@ -87,13 +86,16 @@ class FusedOp(Op):
 
 
 def as_tensors(inputs: Sequence[TensorLike]) -> list[Tensor]:
-    """The inputs of an op as tensors: numbers take the type of the tensors beside them."""
-    dtypes = [i.dtype for i in inputs if isinstance(i, Tensor)]
-    like = np.result_type(*dtypes) if dtypes else None
-    return [i if isinstance(i, Tensor) else _constant(i, like) for i in inputs]
+    """The inputs of an op as tensors: numbers take the type of the tensors beside them, and lie where these do."""
+    given = [i for i in inputs if isinstance(i, Tensor)]
+    if len(given) == len(inputs):
+        return given
+    return [i if isinstance(i, Tensor) else _constant(i, given) for i in inputs]
 
 
-def _constant(value: TensorLike, like: Any) -> Tensor:
-    """A value that takes part in an op without a graph of its own."""
-    keeps_type = is_float(value) and (value.ndim > 0 or like is None)
-    return Tensor(value, dtype=None if keeps_type else like)  # copied: a change of the caller's would go unseen
+def _constant(value: TensorLike, neighbours: Sequence[Tensor]) -> Tensor:
+    """A value that takes part in an op without a graph of its own; copied, as a change of the caller's goes unseen."""
+    if not neighbours:  # a new tensor, on the backend in use
+        return Tensor(value)
+    keeps_type = is_float(value) and value.ndim > 0
+    return Tensor._beside(value, neighbours, None if keeps_type else np.result_type(*(t.dtype for t in neighbours)))

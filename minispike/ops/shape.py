@@ -6,7 +6,9 @@ from collections.abc import Sequence
 from itertools import pairwise
 from typing import Any, SupportsIndex
 
-from minispike.backend import Array, array_module
+import numpy as np
+
+from minispike.backend import Array, array_module, copied
 from minispike.errors import ShapeError, problem
 from minispike.ops.arithmetic import Gradients, neg
 from minispike.ops.functions import exp, log, mask_of
@@ -121,10 +123,12 @@ class GetItem(Op):
     """``a[key]`` for integers, slices, None, `...`, boolean and integer arrays."""
 
     def __init__(self, key: Any) -> None:
-        self.key = _copied(key)
+        self.key = key
 
     def forward(self, a: Array) -> Array:
-        return array_module(a).asarray(a[self.key])
+        module = array_module(a)
+        self.key = _own(self.key, module)
+        return module.asarray(a[self.key])
 
     def backward(self, grad: Tensor, out: Tensor, *inputs: Tensor) -> Gradients:
         return (PutInto(self.key, inputs[0].shape)(grad),)
@@ -149,11 +153,16 @@ class PutInto(Op):
         return (grad[self.key],)
 
 
-def _copied(key: Any) -> Any:
-    """The key with arrays and lists copied: backward uses it again, and the caller may change them before."""
+def _own(key: Any, module: Any) -> Any:
+    """The key with copies of its arrays and lists, where ``a`` lies.
+
+    Backward uses it again, and the caller may change them before.
+    """
     if isinstance(key, tuple):
-        return tuple(_copied(part) for part in key)
-    return key.copy() if hasattr(key, "copy") else key
+        return tuple(_own(part, module) for part in key)
+    if not isinstance(key, list) and (not hasattr(key, "copy") or isinstance(key, np.generic)):
+        return key
+    return copied(key, int if isinstance(key, list) and not key else None, module=module)
 
 
 def _is_basic(key: Any) -> bool:
@@ -296,7 +305,7 @@ def _shift(a: Tensor, axis: int) -> Tensor:
     """The maximum along an axis, as a constant: softmax does not depend on what is subtracted, so that will do."""
     _axes(axis, a.ndim)
     if a.size == 0:
-        return Tensor(0.0, dtype=a.dtype)
+        return Tensor._beside(0.0, [a], a.dtype)
     return Tensor._of(a.array.max(axis=axis, keepdims=True))
 
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from minispike.backend import Array
+from minispike.backend import Array, array_module, copied
 from minispike.errors import ShapeError, problem
 from minispike.nn.attention import check_attention, merge_heads, split_heads
 from minispike.ops import swap_last
@@ -69,7 +69,8 @@ def spiking_attention(
     if mask is not None and mask.shape != (*q.shape[1:3], 1):
         expected, got = f"shape {(*q.shape[1:3], 1)}", f"shape {mask.shape}"
         raise ShapeError(problem("mask", expected=expected, got=got, hint="mask[..., None]"))
-    return SpikingAttention(heads, scale, mask)(q, k, v)
+    own = None if mask is None else copied(mask, q.dtype, module=array_module(q.array))
+    return SpikingAttention(heads, scale, own)(q, k, v)
 
 
 def spiking_attention_composed(

@@ -241,7 +241,7 @@ def leaky_integrator(x: Tensor, tau: float = 2.0, v: Tensor | None = None) -> tu
     if not tau >= 1:
         raise ConfigError(problem("tau", expected="a number >= 1", got=str(tau), hint="tau=2.0"))
     steps = _check(x, v, None)
-    potential = v if v is not None else broadcast_to(Tensor(0.0, dtype=x.dtype), x.shape[1:])
+    potential = v if v is not None else broadcast_to(Tensor._beside(0.0, [x], x.dtype), x.shape[1:])
     potentials = []
     for t in range(steps):
         potential = potential + (x[t] - potential) * (1.0 / tau)

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from minispike.backend import Array, array_module
+from minispike.backend import Array, array_module, copied
 from minispike.ops import concatenate
 from minispike.ops.op import FusedOp
 from minispike.tensor import Tensor
@@ -50,7 +50,8 @@ def shift_tokens(x: Tensor, channels: int, mask: Array | None = None) -> Tensor:
     Returns:
         ``[..., B, L, D]``.
     """
-    return ShiftTokens(channels, mask)(x)
+    own = None if mask is None else copied(mask, x.dtype, module=array_module(x.array))
+    return ShiftTokens(channels, own)(x)
 
 
 def shift_tokens_composed(x: Tensor, channels: int, mask: Array | None = None) -> Tensor:

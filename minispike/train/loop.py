@@ -173,9 +173,11 @@ def train(task: Task, c: TrainConfig, keeper: Keeper) -> Mapping[str, float]:
             progress.update(**figures)
             if time.monotonic() - saved > 60 * keeper.minutes and step < c.steps - 1:
                 saved = time.monotonic()
+                _check_weights(task, step, keeper.path)
                 _save(task, optimiser, selection, step + 1, before + saved - began, keeper)
     if selection.weights:
         task.model.load_state_dict(selection.weights)
+    _check_weights(task, c.steps - 1, keeper.path)
     seconds = before + time.monotonic() - began
     return {"score": selection.best, "step": selection.best_step, "seconds": seconds}
 
@@ -196,6 +198,13 @@ def _step(task: Task, optimiser: AdamW, step: int, rate: float, clip: float, che
         raise TrainingError(_not_a_number(task.name, "the norm of the gradient", step, norm, checkpoint))
     optimiser.step(rate)
     return terms | {"gradient_norm": norm}
+
+
+def _check_weights(task: Task, step: int, checkpoint: Path) -> None:
+    """See that nothing is kept of a model that a last step has ruined: its next loss would be the first to tell."""
+    for name, p in task.model.named_parameters():
+        if not math.isfinite(total := float(abs(p.array).sum())):
+            raise TrainingError(_not_a_number(task.name, f"the sum of {name}", step, total, checkpoint))
 
 
 def _not_a_number(task: str, term: str, step: int, value: float, checkpoint: Path) -> str:

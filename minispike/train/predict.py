@@ -5,7 +5,6 @@ from typing import Any
 
 import numpy as np
 
-from minispike import backend
 from minispike.data.batches import in_order
 from minispike.data.tokenizer import Encoded
 from minispike.tensor import Tensor, no_grad
@@ -17,7 +16,8 @@ def predict_logits(
     """Logits ``[N, C]`` of every text, on the host, without a graph.
 
     Args:
-        logits: from ids, mask and segments (or None) of a batch, arrays of the backend, to a tensor ``[B, C]``.
+        logits: from ids, mask and segments (or None) of a batch, arrays on the host, to a tensor ``[B, C]``. A model
+            takes them to where its weights are.
         encoded: the texts, at least one.
         batch_size: texts at a time.
         pad_id: the padding token.
@@ -25,9 +25,7 @@ def predict_logits(
     rows: list[tuple[Any, Any]] = []
     with no_grad():
         for batch in in_order(encoded, batch_size, pad_id=pad_id):
-            segments = None if batch.segment_ids is None else backend.asarray(batch.segment_ids)
-            out = logits(backend.asarray(batch.input_ids), backend.asarray(batch.mask), segments)
-            rows.append((batch.index, out.numpy()))
+            rows.append((batch.index, logits(batch.input_ids, batch.mask, batch.segment_ids).numpy()))
     result = np.empty((len(encoded), rows[0][1].shape[1]), dtype=rows[0][1].dtype)
     for index, values in rows:
         result[index] = values
