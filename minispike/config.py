@@ -145,10 +145,10 @@ def _mini() -> RunConfig:
         augment=AugmentConfig(passes=2),
         stage1=Stage1Config(steps=1000, batch_size=32, learning_rate=2e-3),
         stage2=Stage2Config(
-            steps=4500,
+            steps=3500,
             batch_size=32,
             learning_rate=3e-3,
-            evaluations=25,
+            evaluations=20,
             labelled=0.25,
             weights=LossWeights(features=5.0),
         ),

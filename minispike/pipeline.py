@@ -128,7 +128,7 @@ def _stage1(p: Prepared, views: ExitStack) -> Facts:
         LossWeights(features=1.0, embedding=c.embedding, logits=0.0, cross_entropy=0.0),
         (p.run.config.seed, STAGE1_SEED),
         pad_id=p.inputs.tokenizer.pad_id,
-        parts=c.accumulate,
+        parts=c.parts(),
         alignment=c.alignment,
         embedding_target=p.pretrained.word_embeddings if c.embedding else None,
     )
@@ -161,7 +161,7 @@ def _stage2(p: Prepared, views: ExitStack) -> Facts:
         c.weights,
         (p.run.config.seed, STAGE2_SEED),
         pad_id=p.inputs.tokenizer.pad_id,
-        parts=c.accumulate,
+        parts=c.parts(),
         alignment=c.alignment,
         embedding_target=p.finetuned.word_embeddings if c.weights.embedding else None,
         dev=p.inputs.dev.both(),
@@ -193,7 +193,7 @@ def _direct(p: Prepared) -> Facts:
         LossWeights(features=0.0, embedding=0.0, logits=0.0, cross_entropy=1.0),
         (p.run.config.seed, DIRECT_SEED),
         pad_id=p.inputs.tokenizer.pad_id,
-        parts=c.accumulate,
+        parts=c.parts(),
         dev=p.inputs.dev.both(),
     )
     facts = train(task, c, p.run.keeper)

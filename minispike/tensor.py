@@ -289,6 +289,7 @@ def grad(
     inputs: Sequence[Tensor],
     grad_output: TensorLike | None = None,
     *,
+    retain_graph: bool = True,
     create_graph: bool = False,
 ) -> list[Tensor | None]:
     """The gradients of ``output`` with respect to ``inputs``, without touching anyone's ``grad``.
@@ -297,6 +298,7 @@ def grad(
         output: what is differentiated.
         inputs: tensors that require a gradient, leaves or made by ops.
         grad_output: as in `Tensor.backward`.
+        retain_graph: keep the graph for another pass; false frees it on the way, which takes less memory.
         create_graph: record the backward pass, so that the gradients can be differentiated again.
 
     Returns:
@@ -312,7 +314,7 @@ def grad(
                 problem(f"inputs[{i}]", expected="a tensor that requires a gradient", got=got, hint=hint)
             )
     wanted = {id(tensor) for tensor in inputs}
-    pairs = differentiate(output, _seed_gradient(output, grad_output), True, create_graph, wanted)
+    pairs = differentiate(output, _seed_gradient(output, grad_output), retain_graph, create_graph, wanted)
     found = {id(tensor): gradient for tensor, gradient in pairs}
     return [found.get(id(tensor)) for tensor in inputs]
 

@@ -206,7 +206,7 @@ def pretrained_bert(run: RunFolder, tokenizer: Tokenizer, unlabelled: Encoded) -
     c, key = run.config.teacher, (run.config.seed, PRETRAIN_SEED)
     shape = scratch_shape(c, tokenizer.vocab_size, run.config.data.max_length)
     bert = Bert(shape, np.random.default_rng([*key, 3]))
-    size, parts = c.pretraining.batch_size, c.pretraining.accumulate
+    size, parts = c.pretraining.batch_size, c.pretraining.parts()
     task = Pretraining(bert, unlabelled, tokenizer, size, c.mask_share, key, parts=parts)
     facts = train(task, c.pretraining, run.keeper)
     return bert, {"seconds": facts["seconds"], "parameters": bert.count_parameters()}
@@ -225,7 +225,7 @@ def _finetune(
 def finetune_bert(run: RunFolder, bert: Bert, tokenizer: Tokenizer, train_split: Split, dev: Split) -> Facts:
     """Fine-tune a BERT in place, best on dev; the results of the phase."""
     c, key = run.config.teacher, (run.config.seed, FINETUNE_SEED)
-    size, parts = c.finetuning.batch_size, c.finetuning.accumulate
+    size, parts = c.finetuning.batch_size, c.finetuning.parts()
     task = FineTuning(bert, train_split.both(), dev.both(), size, key, tokenizer.pad_id, parts=parts)
     facts = train(task, c.finetuning, run.keeper)
     return {"seconds": facts["seconds"], "dev": facts["score"], "parameters": bert.count_parameters()}

@@ -1,16 +1,18 @@
 """Making a teacher with minispike itself: masked language modelling, then fine-tuning on a task."""
 
 from collections.abc import Iterator, Mapping
+from functools import partial
 from typing import Any
 
 import numpy as np
 
-from minispike.data.batches import BatchStream, near_equal
+from minispike.data.batches import Batch, BatchStream, near_equal
 from minispike.data.tokenizer import Encoded, Tokenizer
 from minispike.metrics import accuracy
 from minispike.models.bert import Bert, MaskedLanguageModel
 from minispike.nn.losses import cross_entropy
 from minispike.tensor import Tensor
+from minispike.train.loop import Part
 from minispike.train.predict import predict_logits
 
 
@@ -27,7 +29,7 @@ class Pretraining:
         batch_size: sentences a step.
         share: of the tokens that are chosen, default 0.15.
         seed_key: integers that name this phase's random numbers.
-        parts: near-equal ones that a batch is computed in, to save memory; default 1.
+        parts: near-equal ones that a batch is computed in; default 1.
     """
 
     name = "pretrain teacher"
@@ -47,7 +49,7 @@ class Pretraining:
         self._stream = BatchStream(text, None, batch_size, [*seed_key, 0], tokenizer.pad_id)
         self._tokenizer, self._share, self._seed_key, self._parts = tokenizer, share, seed_key, parts
 
-    def losses(self, step: int) -> Iterator[Mapping[str, Tensor]]:
+    def parts(self, step: int) -> Iterator[Part]:
         """The cross entropy of one batch, in parts; each weighs as much as its share of the chosen places."""
         rng = np.random.default_rng([*self._seed_key, 1, step])
         batch = self._stream.batch(step)
@@ -61,13 +63,16 @@ class Pretraining:
         ids = np.where(chosen & (dice < 0.8), self._tokenizer.mask_id, batch.input_ids)
         ids = np.where(chosen & (dice >= 0.9), random_ids, ids)
         total = int(chosen.sum())
-        for rows in near_equal(len(batch), self._parts):
+
+        def loss(rows: slice, dropped: np.random.Generator) -> Mapping[str, Tensor]:
             part, picked = batch.part(rows), chosen[rows]
-            if not picked.any():
-                continue
-            logits = self.model(ids[rows], part.mask, picked, part.segment_ids, rng)
-            loss = cross_entropy(logits, part.input_ids[picked])
-            yield {"loss": loss * (int(picked.sum()) / total)}
+            logits = self.model(ids[rows], part.mask, picked, part.segment_ids, dropped)
+            return {"loss": cross_entropy(logits, part.input_ids[picked]) * (int(picked.sum()) / total)}
+
+        pieces = near_equal(len(batch), self._parts)
+        for rows, dropped in zip(pieces, rng.spawn(len(pieces)), strict=True):
+            if chosen[rows].any():
+                yield partial(loss, rows, dropped)
 
     def evaluate(self) -> Mapping[str, float]:
         """Nothing: the last weights are kept."""
@@ -83,7 +88,7 @@ class FineTuning:
         batch_size: sentences a step.
         seed_key: integers that name this phase's random numbers.
         pad_id: the padding token.
-        parts: near-equal ones that a batch is computed in, to save memory; default 1.
+        parts: near-equal ones that a batch is computed in; default 1.
     """
 
     name = "fine-tune teacher"
@@ -103,14 +108,18 @@ class FineTuning:
         self._stream = BatchStream(train[0], train[1], batch_size, [*seed_key, 0], pad_id)
         self._dev, self._seed_key, self._pad_id = dev, seed_key, pad_id
 
-    def losses(self, step: int) -> Iterator[Mapping[str, Tensor]]:
+    def parts(self, step: int) -> Iterator[Part]:
         """The cross entropy of one batch, with dropout, in parts; each weighs as much as its share of the sentences."""
         rng = np.random.default_rng([*self._seed_key, 1, step])
         batch = self._stream.batch(step)
-        for rows in near_equal(len(batch), self._parts):
-            part = batch.part(rows)
-            out = self.model(part.input_ids, part.mask, part.segment_ids, rng)
-            yield {"loss": cross_entropy(out.logits, part.labels) * (len(part) / len(batch))}
+
+        def loss(part: Batch, dropped: np.random.Generator) -> Mapping[str, Tensor]:
+            out = self.model(part.input_ids, part.mask, part.segment_ids, dropped)
+            return {"loss": cross_entropy(out.logits, part.labels) * (len(part) / len(batch))}
+
+        pieces = near_equal(len(batch), self._parts)
+        for rows, dropped in zip(pieces, rng.spawn(len(pieces)), strict=True):
+            yield partial(loss, batch.part(rows), dropped)
 
     def evaluate(self) -> Mapping[str, float]:
         """Accuracy on dev."""

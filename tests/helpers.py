@@ -1,12 +1,14 @@
 """What several test files of the core share."""
 
 import re
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
 
 from minispike.errors import MinispikeError
 from minispike.tensor import Tensor
+from minispike.train.loop import Task
 
 SENTENCE = re.compile(r"(?s)\S.*: expected \S.*, got \S.*; try \S.*")
 """The one form of every error: ``name: expected ..., got ...; try ...``."""
@@ -32,3 +34,8 @@ def gradient(tensor: Tensor) -> "np.ndarray[Any, Any]":
     """The gradient of a leaf as an array."""
     assert tensor.grad is not None
     return tensor.grad.numpy()
+
+
+def computed(task: Task, step: int) -> Iterator[Mapping[str, Tensor]]:
+    """The terms of the parts of a step, one after the other in this thread."""
+    return (part() for part in task.parts(step))

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 from cupy_on_cpu import CuPy, installed, ndarray
-from helpers import gradient, leaf
+from helpers import computed, gradient, leaf
 from tiny import distill
 
 import minispike
@@ -251,7 +251,7 @@ def test_the_losses_of_stage_2(cupy: CuPy, teacher_on_cupy: bool) -> None:
         target = np.ones((13, 6), np.float32)
         task = Distillation("stage 2", student, sources, weights, (0,), parts=2, embedding_target=target)
         total: dict[str, float] = {}
-        for losses in task.losses(0):
+        for losses in computed(task, 0):
             losses["loss"].backward()
             for name, term in losses.items():
                 total[name] = total.get(name, 0.0) + term.item()

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from helpers import assert_sentence, gradient, random_leaf
+from helpers import assert_sentence, computed, gradient, random_leaf
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -239,7 +239,7 @@ def test_the_loss_of_stage_2_by_hand() -> None:
     target = np.random.default_rng(0).normal(size=(40, 8)).astype(np.float32)
     task = Distillation("stage 2", model, sources, w, (5, 1), embedding_target=target)
     for step in (0, 3):
-        found = [{name: value.item() for name, value in terms.items()} for terms in task.losses(step)]
+        found = [{name: value.item() for name, value in terms.items()} for terms in computed(task, step)]
         expected: list[dict[str, float]] = []
         for i, (source, size) in enumerate(zip(sources, (4, 12), strict=True)):
             batch = BatchStream(source.texts, source.labels, size, [5, 1, i]).batch(step)
@@ -276,7 +276,7 @@ def test_in_parts_or_as_a_whole_loss_and_gradient_are_the_same(
         how: dict[str, Any] = {"embedding_target": np.ones((40, 8)), "alignment": ALIGNMENTS[alignment]}
         sums: dict[str, float] = {}
         pieces = 0
-        for terms in Distillation("x", model, sources, w, (5, 1), parts=count, **how).losses(step):
+        for terms in computed(Distillation("x", model, sources, w, (5, 1), parts=count, **how), step):
             terms["loss"].backward()
             pieces += 1
             for name, value in terms.items():
@@ -301,7 +301,7 @@ def test_the_reference_divides_by_the_sentences_of_the_step(parts: int) -> None:
     sources = [Source(labelled, np.arange(10) % 3, 4, Oracle(labelled)), Source(free, None, 12, Oracle(free))]
     w = weights(features=1.0)
     task = Distillation("x", model, sources, w, (0,), parts=parts, alignment=Alignment(per_batch=True))
-    found = sum(terms["features"].item() for terms in task.losses(0))
+    found = sum(terms["features"].item() for terms in computed(task, 0))
     means = [
         by_hand(model, BatchStream(s.texts, s.labels, s.size, [0, i]).batch(0), Oracle(s.texts), w)["features"]
         for i, s in enumerate(sources)
@@ -319,7 +319,7 @@ def test_a_step_reads_the_same_sentences_in_however_many_parts() -> None:
         sources = [Source(encoded, None, 10, oracle)]
         task = Distillation("x", student(), sources, weights(features=1.0, logits=1.0), (0,), parts=parts)
         for step in range(4):
-            list(task.losses(step))
+            list(computed(task, step))
         asked.append(oracle.asked)
     assert asked[0] == asked[1] == asked[2]
     assert {len(index) for _, index in asked[0]} == {10}
@@ -330,7 +330,7 @@ def test_the_gradient_by_hand() -> None:
     labelled, free = texts(10), texts(23, seed=1)
     sources = [Source(labelled, np.arange(10) % 3, 4, Oracle(labelled)), Source(free, None, 4, Oracle(free))]
     model, w = student(), LossWeights(0.7, 0.0, 1.3, 0.4, temperature=2.0)
-    for terms in Distillation("stage 2", model, sources, w, (0,)).losses(0):
+    for terms in computed(Distillation("stage 2", model, sources, w, (0,)), 0):
         terms["loss"].backward()
     expected = np.zeros(3)
     for i, source in enumerate(sources):
@@ -361,7 +361,7 @@ def test_the_teacher_is_asked_for_what_is_needed(given: dict[str, float], questi
     stream = BatchStream(encoded, None, 4, [0, 0])
     for step in range(2):
         oracle.asked.clear()
-        found = [set(terms) for terms in task.losses(step)]
+        found = [set(terms) for terms in computed(task, step)]
         assert set().union(*found) == {*given, "loss"}
         assert oracle.questions() == questions
         for name, index in oracle.asked:  # the next batch, while the student is busy with this one
@@ -373,7 +373,7 @@ def test_a_source_without_any_term_is_passed_over() -> None:
     encoded = texts(8)
     sources = [Source(encoded, np.zeros(8, int), 2, None), Source(encoded, None, 6, Oracle(encoded))]
     task = Distillation("x", student(), sources, weights(cross_entropy=1.0), (0,))
-    (terms,) = task.losses(0)
+    (terms,) = computed(task, 0)
     assert set(terms) == {"cross_entropy", "loss"}
 
 
@@ -381,14 +381,13 @@ def test_the_embedding_term() -> None:
     encoded, target = texts(8), np.random.default_rng(1).normal(size=(40, 8))
     sources = [Source(encoded, None, 4, Oracle(encoded))]
     model = student()
-    *_, term = Distillation(
-        "x", model, sources, weights(features=1, embedding=0.5), (0,), embedding_target=target
-    ).losses(0)
+    both = weights(features=1, embedding=0.5)
+    *_, term = computed(Distillation("x", model, sources, both, (0,), embedding_target=target), 0)
     expected = 0.5 * float(((model.embedding.weight.numpy() - target) ** 2).mean())
     assert term["embedding"].item() == term["loss"].item() == pytest.approx(expected, rel=1e-6)
-    (only,) = Distillation("x", model, sources, weights(features=1, embedding=0.5), (0,)).losses(0)  # no target
+    (only,) = computed(Distillation("x", model, sources, both, (0,)), 0)  # no target
     assert set(only) == {"features", "loss"}
-    (none,) = Distillation("x", model, sources, weights(features=1), (0,), embedding_target=target).losses(0)
+    (none,) = computed(Distillation("x", model, sources, weights(features=1), (0,), embedding_target=target), 0)
     assert set(none) == {"features", "loss"}
 
 
@@ -397,7 +396,7 @@ def test_batches_depend_on_the_step_and_the_seed_alone() -> None:
         encoded = texts(30)
         sources = [Source(encoded, None, 4, Oracle(encoded)), Source(encoded, None, 4, Oracle(encoded))]
         task = Distillation("x", student(), sources, weights(logits=1.0), (seed, 4))
-        return [terms["loss"].item() for step in steps for terms in task.losses(step)]
+        return [terms["loss"].item() for step in steps for terms in computed(task, step)]
 
     assert losses(0, (5,)) == losses(0, (1, 5))[2:]
     a, b = losses(0, (5,))

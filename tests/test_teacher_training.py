@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from helpers import computed
 
 pytest.importorskip("tokenizers")
 
@@ -49,7 +50,7 @@ class Observed(Pretraining):
             return Tensor(np.zeros((int(chosen.sum()), self._tokenizer.vocab_size)))
 
         self.model, kept = model, self.model  # type: ignore[assignment]
-        (terms,) = self.losses(step)
+        (terms,) = computed(self, step)
         self.model = kept
         assert terms["loss"].item() == pytest.approx(math.log(self._tokenizer.vocab_size), rel=1e-5)
         return (*shown[0], self._stream.batch(step))
@@ -121,7 +122,7 @@ def test_the_loss_is_taken_at_the_chosen_places(tokenizer: Tokenizer) -> None:
         Bert(BertConfig(tokenizer.vocab_size, 8, 1, 2, 16, 16, dropout=0.0), np.random.default_rng(0)),
         tokenizer.encode(SENTENCES * 4, max_length=12), tokenizer, 8, 0.15, (0, 1),
     )  # fmt: skip
-    (terms,) = quiet.losses(2)
+    (terms,) = computed(quiet, 2)
     assert terms["loss"].item() == pytest.approx(expected, rel=1e-5)
     assert quiet.evaluate() == {}
 
@@ -130,7 +131,7 @@ def test_fine_tuning(tokenizer: Tokenizer) -> None:
     encoded, labels = tokenizer.encode(SENTENCES, max_length=12), np.arange(8) % 2
     bert = Bert(BertConfig(tokenizer.vocab_size, 8, 1, 2, 16, 16, num_labels=2), np.random.default_rng(0))
     task = FineTuning(bert, (encoded, labels), (encoded, labels), 4, (0, 2))
-    first, again, later = (next(task.losses(step))["loss"].item() for step in (0, 0, 1))
+    first, again, later = (next(computed(task, step))["loss"].item() for step in (0, 0, 1))
     assert first == again != later
     answers = [int(bert(ids[None]).logits.numpy().argmax()) for ids in encoded.ids]
     assert task.evaluate() == {"score": (np.array(answers) == labels).mean()}
@@ -151,7 +152,7 @@ def bert_of(tokenizer: Tokenizer, dropout: float, labels: int = 0) -> Bert:
 def pieces_and_gradients(task: Pretraining | FineTuning, step: int) -> tuple[int, float, dict[str, Array]]:
     """How many parts a step had, the sum of their losses, and the gradient that they leave."""
     losses = []
-    for terms in task.losses(step):
+    for terms in computed(task, step):
         terms["loss"].backward()
         losses.append(terms["loss"].item())
     model: Module = task.model
@@ -192,7 +193,7 @@ def test_pretraining_in_parts(tokenizer: Tokenizer, parts: int, paired: bool) ->
 def test_a_part_without_a_word_to_guess_is_passed_over(tokenizer: Tokenizer) -> None:
     encoded = tokenizer.encode(SENTENCES, max_length=12)
     task = Pretraining(bert_of(tokenizer, 0.0), encoded, tokenizer, 8, 1e-9, (0, 1), parts=8)
-    (terms,) = task.losses(0)  # of the one word that there always is
+    (terms,) = computed(task, 0)  # of the one word that there always is
     assert math.isfinite(terms["loss"].item())
 
 
@@ -215,14 +216,14 @@ def test_fine_tuning_in_parts(tokenizer: Tokenizer, parts: int, paired: bool) ->
         assert_same_step(task(1), task(parts), step, parts)
 
 
-def test_dropout_in_parts_is_drawn_part_after_part(tokenizer: Tokenizer) -> None:
-    """From the one generator of the step: the parts' losses are those of the parts computed by hand."""
+def test_every_part_draws_its_own_dropout(tokenizer: Tokenizer) -> None:
+    """From a child of the step's generator: the parts' losses are those of the parts computed by hand."""
     encoded, labels = tokenizer.encode(SENTENCES, max_length=12), np.arange(8) % 2
     task = FineTuning(bert_of(tokenizer, 0.3, labels=2), (encoded, labels), (encoded, labels), 7, (0, 2), parts=2)
-    found = [terms["loss"].item() for terms in task.losses(4)]
+    found = [terms["loss"].item() for terms in computed(task, 4)]
     rng, batch = np.random.default_rng([0, 2, 1, 4]), BatchStream(encoded, labels, 7, (0, 2, 0)).batch(4)
-    for loss, rows in zip(found, (slice(0, 3), slice(3, 7)), strict=True):
-        out = task.model(batch.input_ids[rows], batch.mask[rows], None, rng)
+    for loss, rows, dropped in zip(found, (slice(0, 3), slice(3, 7)), rng.spawn(2), strict=True):
+        out = task.model(batch.input_ids[rows], batch.mask[rows], None, dropped)
         assert batch.labels is not None
         expected = cross_entropy(out.logits, batch.labels[rows]).item() * (rows.stop - rows.start) / 7
         assert loss == pytest.approx(expected, rel=1e-12)

@@ -3,6 +3,7 @@
 import math
 import os
 from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ from minispike.nn.layers import Linear
 from minispike.ops import mean
 from minispike.tensor import Tensor
 from minispike.train.journal import Journal
-from minispike.train.loop import Keeper, SelectedConfig, TrainConfig, _evaluation_due, train
+from minispike.train.loop import Keeper, Part, SelectedConfig, TrainConfig, _evaluation_due, train
 
 TRUTH = np.array([[1.0, -2.0, 0.5]])
 NEVER = math.inf  # minutes
@@ -40,27 +41,30 @@ class Regression:
 
     Args:
         seed: of the initial weights alone; the batches depend on the step alone.
-        parts: that a batch is computed in.
+        pieces: that a batch is computed in.
         scores: what dev says, one after the other; None: the negative squared error on dev.
     """
 
     name = "toy"
 
-    def __init__(self, seed: int = 0, parts: int = 1, scores: Sequence[float] | None = None) -> None:
+    def __init__(self, seed: int = 0, pieces: int = 1, scores: Sequence[float] | None = None) -> None:
         with default_dtype(np.float64):
             self.model = Linear(3, 1, np.random.default_rng(seed))
-        self.parts, self.scores = parts, scores
+        self.pieces, self.scores = pieces, scores
         self.asked: list[int] = []
         self.evaluated: list[int] = []
         self.weights_then: list[dict[str, Any]] = []
 
-    def losses(self, step: int) -> Iterator[Mapping[str, Tensor]]:
+    def parts(self, step: int) -> Iterator[Part]:
         self.asked.append(step)
         x = np.random.default_rng([9, step]).normal(size=(8, 3))
-        for part in np.split(x, self.parts):
-            error = self.model(Tensor(part)) - Tensor(part @ TRUTH.T + 1)
-            loss = mean(error * error) * (1 / self.parts)
-            yield {"square": loss, "half": loss * 0.5, "loss": loss}
+        for rows in np.split(x, self.pieces):
+            yield partial(self.terms, rows)
+
+    def terms(self, x: Any) -> Mapping[str, Tensor]:
+        error = self.model(Tensor(x)) - Tensor(x @ TRUTH.T + 1)
+        loss = mean(error * error) * (1 / self.pieces)
+        return {"square": loss, "half": loss * 0.5, "loss": loss}
 
     def evaluate(self) -> Mapping[str, float]:
         self.evaluated.append(self.asked[-1])
@@ -127,8 +131,8 @@ def test_the_first_step_by_hand(tmp_path: Path) -> None:
 @pytest.mark.parametrize("everything", [False, True])
 def test_what_decays(tmp_path: Path, everything: bool) -> None:
     class Still(Regression):
-        def losses(self, step: int) -> Iterator[Mapping[str, Tensor]]:
-            yield {"loss": (mean(self.model.weight) + mean(self.model.bias)) * 0.0}
+        def terms(self, x: Any) -> Mapping[str, Tensor]:
+            return {"loss": (mean(self.model.weight) + mean(self.model.bias)) * 0.0}
 
         def evaluate(self) -> Mapping[str, float]:
             return {}
@@ -145,7 +149,7 @@ def test_what_decays(tmp_path: Path, everything: bool) -> None:
 
 @pytest.mark.parametrize("parts", [2, 4])
 def test_parts_of_a_batch_equal_the_whole(tmp_path: Path, parts: int) -> None:
-    whole, divided = Regression(), Regression(parts=parts)
+    whole, divided = Regression(), Regression(pieces=parts)
     facts, lines = run(tmp_path / "whole", whole)
     facts_of_parts, lines_of_parts = run(tmp_path / "parts", divided)
     for name, array in whole.model.state_dict().items():
@@ -243,22 +247,24 @@ def test_the_journal(tmp_path: Path, steps: int, every: int) -> None:
 class Breaks(Regression):
     """At a step, a term becomes something else."""
 
-    def __init__(self, step: int, term: str, factor: float, parts: int = 1) -> None:
-        super().__init__(parts=parts)
+    def __init__(self, step: int, term: str, factor: float, pieces: int = 1) -> None:
+        super().__init__(pieces=pieces)
         self.breaks_at, self.term, self.factor = step, term, factor
 
-    def losses(self, step: int) -> Iterator[Mapping[str, Tensor]]:
-        for part, terms in enumerate(super().losses(step)):
-            broken = dict(terms)
-            if step == self.breaks_at and part == self.parts - 1:
-                broken[self.term] = broken[self.term] * self.factor
-            yield broken
+    def parts(self, step: int) -> Iterator[Part]:
+        *sound, last = super().parts(step)
+        yield from sound
+        yield partial(self.broken, last) if step == self.breaks_at else last
+
+    def broken(self, part: Part) -> Mapping[str, Tensor]:
+        terms = dict(part())
+        return terms | {self.term: terms[self.term] * self.factor}
 
 
 @pytest.mark.parametrize("factor", [math.nan, math.inf])
 @pytest.mark.parametrize("term", ["square", "loss"])
 def test_a_loss_that_is_no_number(tmp_path: Path, term: str, factor: float) -> None:
-    task = Breaks(7, term, factor, parts=2)
+    task = Breaks(7, term, factor, pieces=2)
     with pytest.raises(TrainingError, match=f"toy, step 7: {term}: expected a finite number, got {factor}") as caught:
         run(tmp_path, task, minutes=0)
     assert_sentence(caught.value)
@@ -281,14 +287,12 @@ def test_no_checkpoint_yet_is_not_promised(tmp_path: Path) -> None:
 
 def test_a_gradient_that_is_no_number(tmp_path: Path) -> None:
     """A finite loss may have a gradient beyond all numbers."""
-    task = Breaks(3, "loss", 1.0)
-    plain = task.losses
 
-    def steep(step: int) -> Iterator[Mapping[str, Tensor]]:
-        for terms in plain(step):
-            yield {"loss": terms["loss"] + (mean(task.model.weight) * 0.0 * 1e300 * 1e300 if step == 3 else 0.0)}
+    class Steep(Breaks):
+        def broken(self, part: Part) -> Mapping[str, Tensor]:
+            return {"loss": part()["loss"] + mean(self.model.weight) * 0.0 * 1e300 * 1e300}
 
-    task.losses = steep  # type: ignore[method-assign]
+    task = Steep(3, "loss", 1.0)
     with np.errstate(all="ignore"), pytest.raises(TrainingError, match="toy, step 3: the norm of the gradient"):
         run(tmp_path, task)
 
@@ -296,7 +300,7 @@ def test_a_gradient_that_is_no_number(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "values",
     [
-        {"steps": 0}, {"batch_size": 0}, {"accumulate": 0}, {"evaluations": 0}, {"evaluations": -1},
+        {"steps": 0}, {"batch_size": 0}, {"accumulate": -1}, {"workers": -1}, {"evaluations": 0}, {"evaluations": -1},
         {"learning_rate": 0.0}, {"learning_rate": -1e-3}, {"learning_rate": math.nan}, {"learning_rate": math.inf},
         {"clip": -1.0}, {"clip": math.nan}, {"weight_decay": -0.1}, {"patience": -1}, {"warmup": 1.5}, {"floor": -0.1},
         {"accumulate": 9, "batch_size": 8},
@@ -321,12 +325,12 @@ class Fragile(Regression):
         super().__init__(**how)
         self.keeper, self.saved_after, self.dies_in, self.after_parts = keeper, saved_after, dies_in, after_parts
 
-    def losses(self, step: int) -> Iterator[Mapping[str, Tensor]]:
+    def parts(self, step: int) -> Iterator[Part]:
         self.keeper.minutes = 0 if step == self.saved_after else NEVER
-        for part, terms in enumerate(super().losses(step)):
-            if step == self.dies_in and part == self.after_parts:
+        for number, part in enumerate(super().parts(step)):
+            if step == self.dies_in and number == self.after_parts:
                 raise Interruption
-            yield terms
+            yield part
 
 
 def interrupted(folder: Path, saved_after: int, dies_in: int, c: TrainConfig = CONFIG, **how: Any) -> Lines:
@@ -341,14 +345,14 @@ def interrupted(folder: Path, saved_after: int, dies_in: int, c: TrainConfig = C
 @pytest.mark.parametrize("dies_in", range(1, 12))
 def test_resumed_as_if_nothing_had_happened(tmp_path: Path, dies_in: int) -> None:
     """From a checkpoint after any step: the same weights, journal and results, bit by bit."""
-    straight = Regression(parts=2)
+    straight = Regression(pieces=2)
     facts, lines = run(tmp_path / "straight", straight)
     for saved_after in range(dies_in):
         folder = tmp_path / str(saved_after)
-        left = interrupted(folder, saved_after, dies_in, parts=2, after_parts=dies_in % 2)
+        left = interrupted(folder, saved_after, dies_in, pieces=2, after_parts=dies_in % 2)
         assert max(line["step"] for line in left) == dies_in - 1
         assert load_tensors(folder / "checkpoint")[1]["step"] == saved_after + 1
-        task = Regression(seed=123, parts=2)  # what it begins with does not matter
+        task = Regression(seed=123, pieces=2)  # what it begins with does not matter
         assert run(folder, task) == (facts, lines)
         assert task.asked == list(range(saved_after + 1, 12))
         assert_same_weights(task.model.state_dict(), straight.model.state_dict())
@@ -426,11 +430,11 @@ def test_seconds_add_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
     monkeypatch.setattr("minispike.train.loop.time.monotonic", lambda: now[0])
 
     class Slow(Regression):
-        def losses(self, step: int) -> Iterator[Mapping[str, Tensor]]:
+        def parts(self, step: int) -> Iterator[Part]:
             now[0] += 60.0
             if step == 7 and self.dies:
                 raise Interruption
-            yield from super().losses(step)
+            yield from super().parts(step)
 
     task = Slow()
     task.dies = True  # type: ignore[attr-defined]

@@ -8,7 +8,7 @@ Direct training reads labelled sentences and labels alone.
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import reduce
+from functools import partial, reduce
 from typing import Any
 
 import numpy as np
@@ -24,7 +24,7 @@ from minispike.models.spikebert import SpikeBERT
 from minispike.nn.losses import cross_entropy, kl_divergence
 from minispike.ops import add
 from minispike.tensor import Tensor
-from minispike.train.loop import SelectedConfig, TrainConfig
+from minispike.train.loop import Part, SelectedConfig, TrainConfig
 from minispike.train.predict import predict_logits
 
 
@@ -107,8 +107,8 @@ class Distillation:
         weights: of the terms.
         seed_key: integers that name this phase's random numbers.
         pad_id: the padding token.
-        parts: computes each source's batch in this many near-equal pieces, to save memory. The sentences of a step
-            and the sum of its losses are those of one piece.
+        parts: computes each source's batch in this many near-equal pieces. The sentences of a step and the sum of its
+            losses are those of one piece.
         alignment: how hidden states are compared; None: as `Alignment` has it by default.
         embedding_target: the teacher's table ``[V, D_t]``, for the embedding loss.
         dev: encoded texts and labels that select by accuracy; None: the last weights are kept.
@@ -133,18 +133,20 @@ class Distillation:
         self._streams = [BatchStream(s.texts, s.labels, s.size, [*seed_key, i], pad_id) for i, s in enumerate(sources)]
         self._target = None if embedding_target is None else self._placed(embedding_target, np.float32)
 
-    def losses(self, step: int) -> Iterator[Mapping[str, Tensor]]:
+    def parts(self, step: int) -> Iterator[Part]:
         """The terms of each part of each source, weighted."""
         for source, stream in zip(self._sources, self._streams, strict=True):
             lesson = self._lesson(source, stream, step)
-            if lesson is None:
-                continue
-            for rows in near_equal(len(lesson.batch), self._parts):
-                terms = self._terms(lesson, rows)
-                yield terms | {"loss": reduce(add, terms.values())}
+            if lesson is not None:
+                for rows in near_equal(len(lesson.batch), self._parts):
+                    yield partial(self._terms, lesson, rows)
         if self._weights.embedding and self._target is not None:
-            term = embedding_loss(self.model.projected_embedding(), self._target) * self._weights.embedding
-            yield {"embedding": term, "loss": term}
+            yield self._embedding_term
+
+    def _embedding_term(self) -> Mapping[str, Tensor]:
+        """How far the student's table is from the teacher's: once a step."""
+        term = embedding_loss(self.model.projected_embedding(), self._target) * self._weights.embedding
+        return {"embedding": term, "loss": term}
 
     def _lesson(self, source: Source, stream: BatchStream, step: int) -> _Lesson | None:
         """A source's batch and the teacher's answers; None if no term wants it, as labels alone do of unlabelled text.
@@ -184,7 +186,7 @@ class Distillation:
         if lesson.labels is not None:
             loss = cross_entropy(out.logits, lesson.labels[rows])
             terms["cross_entropy"] = loss * (w.cross_entropy * of_sentences)
-        return terms
+        return terms | {"loss": reduce(add, terms.values())}
 
     def _placed(self, value: Any, dtype: Any = None) -> Any:
         """An array where the student's weights lie."""

@@ -7,20 +7,25 @@ numbers of a run that was never interrupted.
 
 import math
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, NamedTuple, Protocol
 
+import numpy as np
+
+from minispike.backend import array_module, default_module
 from minispike.checkpoint import Arrays, load_tensors, part, save_tensors
 from minispike.errors import ConfigError, TrainingError, problem
 from minispike.nn.module import Module
 from minispike.nn.optim import AdamW, clip_gradients
-from minispike.tensor import Tensor
+from minispike.tensor import Tensor, grad
 from minispike.train.journal import Journal
 from minispike.train.memory import keep_freed_memory
 from minispike.train.progress import Progress
 from minispike.train.schedule import Schedule
+from minispike.train.workers import Workers, cores
 
 LOG_POINTS = 200
 """About how many lines of losses a phase leaves in the journal."""
@@ -39,11 +44,12 @@ class TrainConfig:
     schedule: Literal["cosine", "linear", "constant"] = field(default="cosine", metadata={"help": "shape of its fall"})
     floor: float = field(default=0.0, metadata={"help": "share of the peak at the last step"})
     clip: float = field(default=1.0, metadata={"help": "largest norm of the gradient; 0: any"})
-    accumulate: int = field(default=1, metadata={"help": "parts a batch is computed in, to save memory"})
+    accumulate: int = field(default=0, metadata={"help": "parts a batch is computed in; 0: two, on a GPU one"})
+    workers: int = field(default=0, metadata={"help": "parts computed side by side; 0: one a core; 1: least memory"})
 
     def __post_init__(self) -> None:
-        self._check(1, "steps", "batch_size", "accumulate")
-        self._check(0, "weight_decay", "clip")
+        self._check(1, "steps", "batch_size")
+        self._check(0, "weight_decay", "clip", "accumulate", "workers")
         if not 0 < self.learning_rate < math.inf:
             got = str(self.learning_rate)
             raise ConfigError(problem("learning_rate", expected="a number > 0", got=got, hint="learning_rate=5e-4"))
@@ -51,6 +57,13 @@ class TrainConfig:
             got = f"{self.accumulate} parts of {self.batch_size}"
             raise ConfigError(problem("accumulate", expected="at most batch_size", got=got, hint="accumulate=1"))
         self.rates()
+
+    def parts(self) -> int:
+        """The parts that a batch is computed in, whose gradients are added up.
+
+        On the backend in use: two workers make the most of a CPU's cores, while a GPU is best given all at once.
+        """
+        return self.accumulate or min(2 if default_module() is np else 1, self.batch_size)
 
     def rates(self) -> Schedule:
         """The learning rate over the phase."""
@@ -76,6 +89,10 @@ class SelectedConfig(TrainConfig):
         self._check(0, "patience")
 
 
+Part = Callable[[], Mapping[str, Tensor]]
+"""Computes a part of a step's batch: ``"loss"``, weighted so that the parts add up, and any terms worth logging."""
+
+
 class Task(Protocol):
     """What a phase trains, and on what."""
 
@@ -86,9 +103,9 @@ class Task(Protocol):
         """Whose parameters are trained, selected by dev, and left at their best."""
         ...
 
-    def losses(self, step: int) -> Iterator[Mapping[str, Tensor]]:
-        """The parts of a step's batch, one after the other: ``"loss"``, already weighted so that the parts add
-        up, and beside it any terms worth logging."""
+    def parts(self, step: int) -> Iterator[Part]:
+        """The parts of a step's batch. They are asked for in order and may be computed side by side, in threads of
+        their own: so they draw from no generator that they share, and change nothing."""
         ...
 
     def evaluate(self) -> Mapping[str, float]:
@@ -155,12 +172,12 @@ def train(task: Task, c: TrainConfig, keeper: Keeper) -> Mapping[str, float]:
     start, before = _resume(task, optimiser, selection, keeper)
     began = saved = time.monotonic()
     rates = c.rates()
-    with Progress(task.name, c.steps, start=start) as progress:
+    with Progress(task.name, c.steps, start=start) as progress, closing(_workers(task, c)) as workers:
         for step in range(start, c.steps):
             if selection.stopped:
                 break
             rate = rates.learning_rate(step, c.steps, c.learning_rate)
-            terms = _step(task, optimiser, step, rate, c.clip, keeper.path)
+            terms = _step(task, optimiser, workers, step, rate, c.clip, keeper.path)
             figures: dict[str, Any] = {"loss": terms["loss"]}
             if step % max(1, c.steps // LOG_POINTS) == 0 or step == c.steps - 1:
                 keeper.journal.write(phase=task.name, step=step, rate=rate, **terms)
@@ -182,22 +199,47 @@ def train(task: Task, c: TrainConfig, keeper: Keeper) -> Mapping[str, float]:
     return {"score": selection.best, "step": selection.best_step, "seconds": seconds}
 
 
-def _step(task: Task, optimiser: AdamW, step: int, rate: float, clip: float, checkpoint: Path) -> dict[str, float]:
+class _PartResult(NamedTuple):
+    """The terms of a part's loss, and the gradients of all parameters; none of these after a term that is no number."""
+
+    terms: Mapping[str, float]
+    gradients: Sequence[Tensor | None]
+
+
+def _workers(task: Task, c: TrainConfig) -> Workers:
+    """One for each core, or as many as asked for; a GPU takes one part at a time."""
+    on_cpu = all(array_module(p.array) is np for _, p in task.model.named_parameters())
+    return Workers((c.workers or cores()) if on_cpu else 1, c.parts())
+
+
+def _step(
+    task: Task, optimiser: AdamW, workers: Workers, step: int, rate: float, clip: float, checkpoint: Path
+) -> dict[str, float]:
     """One change of the weights; the terms of its loss, summed over the parts of the batch."""
-    terms: dict[str, float] = {}
+    parameters = list(optimiser.parameters.values())
+
+    def compute(part: Part) -> _PartResult:
+        losses = part()
+        terms = {name: value.item() for name, value in losses.items()}
+        sound = all(math.isfinite(number) for number in terms.values())
+        return _PartResult(terms, grad(losses["loss"], parameters, retain_graph=False) if sound else ())
+
+    sums: dict[str, float] = {}
     optimiser.zero_grad()
-    for losses in task.losses(step):
-        for name, value in losses.items():
-            number = value.item()
-            if not math.isfinite(number):
-                raise TrainingError(_not_a_number(task.name, name, step, number, checkpoint))
-            terms[name] = terms.get(name, 0.0) + number
-        losses["loss"].backward()
-    norm = clip_gradients(optimiser.parameters.values(), clip)
+    with closing(workers.map(compute, task.parts(step))) as results:
+        for terms, gradients in results:
+            for name, number in terms.items():
+                if not math.isfinite(number):
+                    raise TrainingError(_not_a_number(task.name, name, step, number, checkpoint))
+                sums[name] = sums.get(name, 0.0) + number
+            for p, g in zip(parameters, gradients, strict=True):
+                if g is not None:
+                    p.grad = g if p.grad is None else p.grad + g
+    norm = clip_gradients(parameters, clip)
     if not math.isfinite(norm):
         raise TrainingError(_not_a_number(task.name, "the norm of the gradient", step, norm, checkpoint))
     optimiser.step(rate)
-    return terms | {"gradient_norm": norm}
+    return sums | {"gradient_norm": norm}
 
 
 def _check_weights(task: Task, step: int, checkpoint: Path) -> None:
