@@ -16,6 +16,7 @@ from minispike.errors import GradientError, MinispikeError
 from minispike.gradcheck import check_grads
 from minispike.smooth import smooth_spikes
 from minispike.tensor import Tensor, default_dtype, grad, no_grad
+from minispike.version import __version__ as __version__
 
 if TYPE_CHECKING:
     from minispike.loaded import LoadedRun
@@ -24,8 +25,6 @@ __all__ = [
     "GradientError", "MinispikeError", "Tensor", "check_grads", "default_dtype", "grad", "load", "no_grad",
     "ops", "smooth_spikes", "use",
 ]  # fmt: skip
-
-__version__ = "0.1.0"
 
 
 def load(run: str | Path) -> "LoadedRun":

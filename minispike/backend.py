@@ -22,6 +22,11 @@ Array = Any
 
 ENVIRONMENT_VARIABLE = "MINISPIKE_BACKEND"
 
+_ON_THE_CPU = (
+    "--backend numpy (with --resume RUN: the setting backend in RUN/config.toml, and, of several seeds,"
+    " in RUN/seeds.json and each RUN/seed-N/config.toml)"
+)
+
 
 def _import_cupy() -> ModuleType:
     """CuPy, once it is known to import and to see a device."""
@@ -33,7 +38,7 @@ def _import_cupy() -> ModuleType:
                 "backend 'cupy'",
                 expected="the package CuPy, installed for this machine's CUDA",
                 got=f"{type(cause).__name__}: {cause}",
-                hint='pip install "minispike[cuda12]" or "minispike[cuda13]", or --backend numpy',
+                hint=f'pip install "minispike[cuda12]" or "minispike[cuda13]", or {_ON_THE_CPU}',
             )
         ) from cause
     try:
@@ -46,7 +51,7 @@ def _import_cupy() -> ModuleType:
                 "backend 'cupy'",
                 expected="at least one CUDA device",
                 got=f"{type(cause).__name__}: {cause}",
-                hint="nvidia-smi to see the driver's view, or --backend numpy",
+                hint=f"nvidia-smi to see the driver's view, or {_ON_THE_CPU}",
             )
         ) from cause
     return cupy

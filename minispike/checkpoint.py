@@ -42,8 +42,12 @@ def save_tensors(
         file.write(content)
 
 
-def load_tensors(path: str | Path) -> tuple[Arrays, dict[str, Any]]:
+def load_tensors(path: str | Path, *, hint: str = "") -> tuple[Arrays, dict[str, Any]]:
     """Read what `save_tensors` wrote, or any other safetensors file (whose notes are empty).
+
+    Args:
+        path: the file.
+        hint: how to go on where it is missing or damaged; by default, that is said of any file.
 
     Raises:
         CheckpointError: no such file, a truncated or a foreign one.
@@ -51,14 +55,14 @@ def load_tensors(path: str | Path) -> tuple[Arrays, dict[str, Any]]:
     library = _library()
     if not Path(path).is_file():
         got = "a folder" if Path(path).is_dir() else "none"
-        raise CheckpointError(problem(str(path), expected="a file", got=got, hint="the path of a checkpoint"))
+        raise CheckpointError(problem(str(path), expected="a file", got=got, hint=hint or "the path of a checkpoint"))
     try:
         with library.safe_open(path, framework="numpy") as file:
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a mapping
             notes = dict(json.loads((file.metadata() or {}).get(_NOTES, "{}")))
     except Exception as cause:  # the library's errors for damaged files share no base
         got = f"{type(cause).__name__}: {cause}"
-        hint = "a complete copy of the file"
+        hint = hint or "a complete copy of the file"
         raise CheckpointError(problem(str(path), expected="a safetensors file", got=got, hint=hint)) from cause
     return tensors, notes
 

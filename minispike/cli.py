@@ -189,7 +189,7 @@ def _add_asking(commands: Any) -> None:
         parser.add_argument("--backend", metavar="NAME", help=_BACKEND)
     evaluate.add_argument("--file", metavar="FILE", required=True, help=labelled)
     predict.add_argument("sentences", metavar="SENTENCE", nargs="*", help="a text, or two with a tab between")
-    predict.add_argument("--file", metavar="FILE", help="one such sentence a line, instead")
+    predict.add_argument("--file", metavar="FILE", help="one such sentence a line, instead; no blank lines count")
     energy.add_argument("--file", metavar="FILE", required=True, help=f"{labelled}; labels may be missing")
     conventions = "4.6 pJ a MAC and 0.9 pJ an AC (mac, default), or twice that (paper)"
     energy.add_argument("--convention", choices=("mac", "paper"), default="mac", help=conventions)

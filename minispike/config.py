@@ -34,6 +34,7 @@ class DataConfig:
     reviews: ReviewsConfig = field(default_factory=ReviewsConfig)
 
     def __post_init__(self) -> None:
+        _at_least(3, self, "max_length")  # [CLS], a token, [SEP]
         _at_least(0, self, "text_limit")
         if not 0 < self.dev_fraction < 1:
             got, hint = str(self.dev_fraction), "dev_fraction=0.1"
@@ -61,7 +62,8 @@ class TeacherConfig:
     )
 
     def __post_init__(self) -> None:
-        _at_least(1, self, "vocab_size", "hidden_size", "layers", "heads")
+        _at_least(7, self, "vocab_size")  # the five special tokens, and two to tell apart
+        _at_least(1, self, "hidden_size", "layers", "heads")
         _at_least(0, self, "threads", "cache_mb")
         if self.hidden_size % self.heads:
             got = f"{self.heads} heads for width {self.hidden_size}"
@@ -142,12 +144,12 @@ def _mini() -> RunConfig:
         student=SpikeBERTConfig(
             dim=256, depth=4, heads=8, attention_scale=0.125, time_steps=2, max_length=128, threshold=0.5
         ),
-        augment=AugmentConfig(passes=2),
-        stage1=Stage1Config(steps=1000, batch_size=32, learning_rate=2e-3),
+        augment=AugmentConfig(passes=8),
+        stage1=Stage1Config(steps=600, batch_size=32, learning_rate=2e-3),
         stage2=Stage2Config(
-            steps=3500,
+            steps=2600,
             batch_size=32,
-            learning_rate=3e-3,
+            learning_rate=2e-3,
             evaluations=20,
             labelled=0.25,
             weights=LossWeights(features=5.0),

@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from minispike.config import DataConfig
+from minispike.config import DataConfig, RunConfig
 from minispike.data.overlap import drop_overlap
 from minispike.data.reviews import build_reviews
-from minispike.data.text import Dataset, Examples, load_dataset, read_lines
+from minispike.data.text import Dataset, Examples, load_dataset, read_sentences
 from minispike.data.tokenizer import Encoded, Tokenizer
 from minispike.errors import DataError, problem, warn
 
@@ -59,7 +59,7 @@ def read_corpus(c: DataConfig, seed: int) -> Corpus:
     """Read or build the texts; drop from training and transfer text what dev or test hold.
 
     Raises:
-        DataError: a file is missing or damaged, or everything was dropped.
+        DataError: a file is missing or damaged, or everything was dropped, or every example of a label.
     """
     if c.path:
         data = load_dataset(c.path, c.dev_fraction, seed)
@@ -69,7 +69,7 @@ def read_corpus(c: DataConfig, seed: int) -> Corpus:
         data = Dataset(reviews.train, reviews.dev, reviews.test, reviews.label_names)
         unlabelled = Examples(reviews.unlabelled)
     if c.text:
-        unlabelled = Examples(tuple(read_lines(c.text)))
+        unlabelled = Examples(tuple(read_sentences(c.text)))
     return _without_overlap(data, unlabelled, c.text_limit)
 
 
@@ -81,9 +81,9 @@ def _joined(examples: Examples) -> list[str]:
 
 
 def _without_overlap(data: Dataset, unlabelled: Examples, limit: int) -> Corpus:
-    for name, part in (("dev", data.dev), ("test", data.test)):
-        if not len(part):
-            hint = f"reviews.{name}=1000"
+    for name, part in (("labelled", data.train), ("dev", data.dev), ("test", data.test)):
+        if not len(part):  # of the built-in corpus: a file without rows is an error of its own
+            hint = f"data.reviews.{name}=1000"
             raise DataError(problem(name, expected="at least one sentence", got="none", hint=hint))
     held_out = (data.dev, data.test)
     wholes = [whole for part in held_out for whole in _joined(part)]
@@ -95,6 +95,8 @@ def _without_overlap(data: Dataset, unlabelled: Examples, limit: int) -> Corpus:
         if not left:
             hint = "a file that shares no sentence with dev and test"
             raise DataError(problem(name, expected="sentences that dev and test lack", got="none", hint=hint))
+    clean = Dataset(data.train.subset(train.kept), data.dev, data.test, data.label_names)
+    _check_labels(clean)
     kind = "sentence" if data.train.pairs is None else "pair"
     notes: tuple[str, ...] = (
         f"{len(train.kept)} training, {len(data.dev)} dev, {len(data.test)} test {kind}s; {len(kept)} unlabelled",
@@ -102,8 +104,17 @@ def _without_overlap(data: Dataset, unlabelled: Examples, limit: int) -> Corpus:
     )
     if kind == "pair" and kept.pairs is None:
         notes += ("the unlabelled text is of single sentences: stage 2 takes the training pairs in its place",)
-    clean = Dataset(data.train.subset(train.kept), data.dev, data.test, data.label_names)
     return Corpus(clean, kept, notes)
+
+
+def _check_labels(data: Dataset) -> None:
+    """See that no label has lost all its training examples to the search for overlap."""
+    left = set(np.unique(np.asarray(data.train.labels)).tolist())
+    lost = [name for number, name in enumerate(data.label_names) if number not in left]
+    if lost:
+        got = f"none of {', '.join(lost)} but what dev or test hold too, which was dropped"
+        hint = "more training examples"
+        raise DataError(problem("train", expected="examples of every label", got=got, hint=hint))
 
 
 def encode(tokenizer: Tokenizer, examples: Examples, max_length: int) -> Split:
@@ -167,18 +178,21 @@ def encoding_notes(named: Iterable[tuple[str, Encoded]]) -> tuple[str, ...]:
     )
 
 
-def tell_notes(notes: Iterable[str], named: Iterable[tuple[str, Encoded]], max_length: int) -> None:
+def tell_notes(notes: Iterable[str], named: Iterable[tuple[str, Encoded]], c: RunConfig) -> None:
     """Print what was dropped, cut off and not known, before anybody learns from the rest; on standard error.
 
     Args:
         notes: on the texts.
         named: the encoded sets.
-        max_length: that they were cut to.
+        c: the configuration, of which the sets' length is told.
     """
     named = tuple(named)
     for note in (*notes, *encoding_notes(named)):
         warn(f"data: {note}")
     much = [f"{100 * e.truncated:.1f} % of {name}" for name, e in named if e.truncated > MUCH_TRUNCATED]
     if much:
-        lost = f"{', '.join(much)} lost what is beyond {max_length} tokens"
-        warn(f"warning: {lost}; try a larger data.max_length, such as data.max_length={2 * max_length}")
+        length = c.data.max_length
+        more = f"data.max_length={2 * length}"
+        if 0 < c.student.max_length < 2 * length:
+            more += f" student.max_length={2 * length}"
+        warn(f"warning: {', '.join(much)} lost what is beyond {length} tokens; try more, such as --set {more}")

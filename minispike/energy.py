@@ -16,6 +16,7 @@ from minispike.ledger import (
     AC_PICOJOULE,
     ASSUMPTIONS,
     COSTS,
+    FORMULAS,
     MAC_PICOJOULE,
     MATRIX_KINDS,
     Convention,
@@ -31,7 +32,7 @@ from minispike.record import Recorder
 from minispike.tensor import no_grad
 
 __all__ = [
-    "AC_PICOJOULE", "ASSUMPTIONS", "COSTS", "MAC_PICOJOULE", "MATRIX_KINDS", "Convention", "Cost",
+    "AC_PICOJOULE", "ASSUMPTIONS", "COSTS", "FORMULAS", "MAC_PICOJOULE", "MATRIX_KINDS", "Convention", "Cost",
     "EnergyReport", "EnergyRow", "Ledger", "bert_ledger", "measure_energy", "same_shape",
 ]  # fmt: skip
 

@@ -61,8 +61,10 @@ def check_grads(
         The report.
 
     Raises:
-        GradientError: a gradient is wrong, or f is not differentiable at this point.
+        GradientError: a gradient is wrong, or f is not differentiable at this point, or ``order`` is another.
     """
+    if order not in (1, 2):
+        raise GradientError(problem("order", expected="1 or 2", got=repr(order), hint="order=1"))
     rng = np.random.default_rng(seed)
     with default_dtype(np.float64), smooth_spikes(spikes == "smooth"):
         leaves: list[tuple[str, Tensor]] = []
@@ -103,7 +105,8 @@ def _prepare(arg: Any, name: str, leaves: list[tuple[str, Tensor]]) -> Any:
     elif isinstance(arg, dict):
         return {key: _prepare(value, f"{name}[{key!r}]", leaves) for key, value in arg.items()}
     elif isinstance(arg, list | tuple):
-        return type(arg)(_prepare(value, f"{name}[{i}]", leaves) for i, value in enumerate(arg))
+        values = [_prepare(value, f"{name}[{i}]", leaves) for i, value in enumerate(arg)]
+        return type(arg)(*values) if hasattr(arg, "_fields") else type(arg)(values)  # named tuples, and others
     elif hasattr(arg, "named_parameters"):
         for key, parameter in arg.named_parameters():
             _prepare(parameter, f"{name}.{key}", leaves)

@@ -9,11 +9,11 @@ The files of students are written and read here too.
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NotRequired, TypedDict
 
 import numpy as np
 
-from minispike.checkpoint import load_tensors, save_tensors
+from minispike.checkpoint import save_tensors
 from minispike.config import RunConfig
 from minispike.data.batches import in_order
 from minispike.data.text import Examples
@@ -25,13 +25,25 @@ from minispike.metrics import ModelResult
 from minispike.models.spikebert import SpikeBERT
 from minispike.models.spikebert_config import SpikeBERTConfig
 from minispike.record import Recorder
-from minispike.runfolder import MODEL, TOKENIZER, read_config, teacher_shape
+from minispike.records import load_noted
+from minispike.runfolder import MODEL, TOKENIZER, read_config, restored_or_anew, teacher_shape
 from minispike.settings import from_mapping
 from minispike.tensor import no_grad
 
 __all__ = ["ClassCount", "Evaluation", "LoadedRun", "Prediction", "load", "load_student", "save_student"]
 
 _BATCH = 32
+
+_NEEDED = ("data.max_length",)
+"""The settings of a run that its student, which knows its own, is asked with."""
+
+
+class _Notes(TypedDict):
+    """Those on a student: its configuration and, where it has learned a task, what is known of that."""
+
+    student: dict[str, Any]
+    labels: NotRequired[list[str]]
+    pairs: NotRequired[bool]
 
 
 @dataclass(frozen=True)
@@ -170,9 +182,10 @@ def load(run: str | Path) -> LoadedRun:
         ConfigError: its configuration is damaged.
     """
     path = Path(run)
-    config = read_config(path)
+    config = read_config(path, needed=_NEEDED)
     if not (path / MODEL).is_file():
-        expected, hint = "a run whose student is trained", f"minispike distill --resume {path}"
+        expected = "a run whose student is trained"
+        hint = f"minispike distill --resume {path}, or, if it was trained, {restored_or_anew(path)}"
         raise RunFolderError(problem(str(path), expected=expected, got=f"no {MODEL}", hint=hint))
     model, notes = _read_student(path / MODEL)
     label_names = _label_names(notes)
@@ -182,8 +195,7 @@ def load(run: str | Path) -> LoadedRun:
         raise CheckpointError(problem(str(path / MODEL), expected=expected, got=got, hint=hint))
     tokenizer = Tokenizer.from_file(path / TOKENIZER)
     tokenizer.check_matches(model.config.vocab_size)
-    pairs = notes.get("pairs")
-    return LoadedRun(path, model, tokenizer, label_names, config, None if pairs is None else bool(pairs))
+    return LoadedRun(path, model, tokenizer, label_names, config, notes.get("pairs"))
 
 
 def save_student(path: Path, student: SpikeBERT, label_names: Sequence[str] = (), *, pairs: bool | None = None) -> None:
@@ -209,13 +221,10 @@ def load_student(path: Path) -> tuple[SpikeBERT, tuple[str, ...]]:
     return student, _label_names(notes)
 
 
-def _read_student(path: Path) -> tuple[SpikeBERT, Mapping[str, Any]]:
+def _read_student(path: Path) -> tuple[SpikeBERT, _Notes]:
     """A student and the notes on it."""
-    weights, notes = load_tensors(path)
-    if "student" not in notes:
-        expected, got = "a student with its configuration", "tensors of something else"
-        hint = "the folder of a finished run"
-        raise CheckpointError(problem(str(path), expected=expected, got=got, hint=hint))
+    hint = restored_or_anew(path.parent)
+    weights, notes = load_noted(path, _Notes, what="a student with its configuration", hint=hint)
     try:
         student = SpikeBERT(from_mapping(SpikeBERTConfig, notes["student"], where="student"))
         student.load_state_dict(weights)
@@ -224,7 +233,7 @@ def _read_student(path: Path) -> tuple[SpikeBERT, Mapping[str, Any]]:
     return student, notes
 
 
-def _label_names(notes: Mapping[str, Any]) -> tuple[str, ...]:
+def _label_names(notes: _Notes) -> tuple[str, ...]:
     return tuple(notes.get("labels", ()))
 
 

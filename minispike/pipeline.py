@@ -32,6 +32,7 @@ from minispike.preparation import STUDENT_SEED, Prepared, prepare, read_inputs
 from minispike.runfolder import MODEL, Facts, RunFolder, check_free, read_config, read_state
 from minispike.train.loop import TrainConfig, train
 from minispike.train.predict import predict_logits
+from minispike.train.progress import Progress
 
 STAGE1_SEED, STAGE2_SEED, DIRECT_SEED, AUGMENT_SEED = 4, 5, 6, 7
 STAGE1, STAGE2, DIRECT = "stage 1", "stage 2", "direct training"
@@ -80,11 +81,19 @@ def distill(
             if config.direct:
                 run.phase(DIRECT, lambda: _direct(p))
             run.phase(EVALUATION, lambda: _evaluate(p))
-            run.phase(ENERGY, lambda: summary.measure(run, p.inputs.corpus.data.test))
-            run.phase(REPORT, lambda: summary.report(run, p.inputs.corpus.data.test))
+            run.phase(ENERGY, lambda: _in_one(ENERGY, summary.measure, p))
+            run.phase(REPORT, lambda: _in_one(REPORT, summary.report, p))
             return dict(run.state["done"])
         finally:
             run.close()
+
+
+def _in_one(name: str, work: Callable[[RunFolder, Examples], Facts], p: Prepared) -> Facts:
+    """A phase of a single step, about the test set, that is shown to have been begun and done."""
+    with Progress(name, 1) as progress:
+        facts = work(p.run, p.inputs.corpus.data.test)
+        progress.update()
+    return facts
 
 
 def new_student(p: Prepared) -> SpikeBERT:
@@ -211,23 +220,29 @@ def _evaluate(p: Prepared) -> Facts:
     """Everybody's answers on the test set."""
     began = time.monotonic()
     data, labels = p.inputs.corpus.data, p.inputs.test.labels
-    words = BagOfWords.fit(data.train, data.dev, len(data.label_names))
+    classes = len(data.label_names)
 
     def ask(ids: Any, mask: Any, segments: Any) -> Any:
         return _Answer(p.finetuned(ids, mask, segments, layers=(), logits=True).logits)
 
     pad = p.inputs.tokenizer.pad_id
-    answers = {
-        "majority class": np.full(len(labels), majority_class(p.inputs.train.labels)),
-        "bag of words": words.predict(data.test.texts, data.test.pairs),
-        "teacher": predict_logits(ask, p.inputs.test.texts, pad_id=pad).argmax(axis=1),
-        "student": student_logits(load_student(p.run.path / MODEL)[0], p.inputs.test.texts, pad).argmax(axis=1),
+
+    def student(file: str) -> Any:
+        return student_logits(load_student(p.run.path / file)[0], p.inputs.test.texts, pad).argmax(axis=1)
+
+    answers: dict[str, Callable[[], Any]] = {
+        "majority class": lambda: np.full(len(labels), majority_class(p.inputs.train.labels)),
+        "bag of words": lambda: BagOfWords.fit(data.train, data.dev, classes).predict(data.test.texts, data.test.pairs),
+        "teacher": lambda: predict_logits(ask, p.inputs.test.texts, pad_id=pad).argmax(axis=1),
+        "student": lambda: student(MODEL),
     }
     if p.run.config.direct:
-        direct, _ = load_student(p.run.path / "direct.safetensors")
-        answers["direct"] = student_logits(direct, p.inputs.test.texts, pad).argmax(axis=1)
-    classes = len(data.label_names)
-    table = {name: _figures(ModelResult.measure(name, labels, found, classes)) for name, found in answers.items()}
+        answers["direct"] = lambda: student("direct.safetensors")
+    table: Facts = {}
+    with Progress(EVALUATION, len(answers)) as progress:
+        for name, answer in answers.items():
+            table[name] = _figures(ModelResult.measure(name, labels, answer(), classes))
+            progress.update()
     doubts = _doubts(p, predict_logits(ask, p.inputs.dev.texts, pad_id=pad))
     notes = [*doubts, *encoding_notes(p.inputs.named)]
     return {"table": table, "notes": notes, "seconds": time.monotonic() - began}

@@ -100,7 +100,7 @@ def prepare(run: RunFolder, inputs: Inputs, teachers: TeacherSource) -> Prepared
     """
     c, corpus, tokenizer = run.config, inputs.corpus, inputs.tokenizer
     check_same_texts(run, corpus.digest(), corpus.notes)
-    tell_notes(corpus.notes, inputs.named, c.data.max_length)
+    tell_notes(corpus.notes, inputs.named, c)
     if not (run.path / TOKENIZER).is_file():
         tokenizer.save(run.path / TOKENIZER)
     label_names = corpus.data.label_names
@@ -141,6 +141,8 @@ def _check_fit(c: RunConfig, found: FoundTeacher) -> None:
         whose = "student.max_length" if longest == c.student.max_length else "the teacher's positions"
         expected, got = f"at most {longest}, {whose}", str(c.data.max_length)
         hint = f"data.max_length={longest}"
+        if longest < positions or found.positions is None:  # the student's own, of which there may be more
+            hint += f", or student.max_length={c.data.max_length}"
         raise ConfigError(problem("data.max_length", expected=expected, got=got, hint=hint))
     for name, chosen in (("stage1", c.stage1.alignment), ("stage2", c.stage2.alignment)):
         try:

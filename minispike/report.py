@@ -16,7 +16,7 @@ import numpy as np
 from minispike import viz
 from minispike.errors import DataError, problem
 from minispike.files import atomic_write
-from minispike.ledger import AC_PICOJOULE, ASSUMPTIONS, MAC_PICOJOULE, EnergyReport, Ledger
+from minispike.ledger import EnergyReport, Ledger
 from minispike.metrics import ModelResult
 from minispike.page import fold, image, items, page, section, table
 from minispike.record import Recording
@@ -126,14 +126,12 @@ def _energy(report: EnergyReport) -> str:
         for ledger in report.ledgers
     ]
     head = ("network", "all (mJ)", "matrix products (mJ)", "student / this", "of matrix products")
-    flops = " x 2 FLOP each" if report.convention == "paper" else ""
-    formula = f"E = {MAC_PICOJOULE} pJ x MAC + {AC_PICOJOULE} pJ x AC{flops}"
     intro = (
-        f"<p>Mean of {report.sentences} sentences of {count} tokens on average. <b>{escape(formula)}</b>,"
-        " with the spikes that were fired on them. <i>All</i> includes norms, neurons, softmax and sums.</p>"
+        f"<p>Mean of {report.sentences} sentences of {count} tokens on average, with the spikes that were fired on"
+        f" them. <b>{escape(report.assumptions[0])}</b> <i>All</i> includes norms, neurons, softmax and sums.</p>"
     )
     alt = "Energy of a sentence by kind of operation: " + ", ".join(f"{r[0]} {r[1]} mJ" for r in rows)
-    folds = [fold("Assumptions", items(ASSUMPTIONS)), fold("By kind of operation", _kinds(report))]
+    folds = [fold("Assumptions", items(report.assumptions)), fold("By kind of operation", _kinds(report))]
     folds += [fold(f"Rows of {ledger.name}", _ledger(ledger)) for ledger in report.ledgers]
     picture = _vector(viz.energy_bars(None, report), alt)
     return section("Energy", intro + table(head, rows, "lnnnn") + picture + "".join(folds))

@@ -62,6 +62,12 @@ def to_mapping(instance: "DataclassInstance") -> dict[str, Any]:
     return {name: _plain(name, slot.optional, getattr(instance, name)) for name, slot in slots.items()}
 
 
+def left_out(instance: "DataclassInstance", mapping: Mapping[str, Any]) -> list[str]:
+    """The dotted keys of those settings for which ``mapping``, that ``instance`` was read from, has no value."""
+    known = {key for key, _ in flat(dict(mapping))}
+    return [key for key, _ in flat(to_mapping(instance)) if key not in known]
+
+
 def to_toml(instance: "DataclassInstance") -> str:
     """The settings as a TOML document; ``from_mapping(cls, tomllib.loads(to_toml(x))) == x``.
 
@@ -202,10 +208,10 @@ def _wrong(slot: Slot, value: Any, key: str, old: Any) -> ConfigError:
         kind = get_args(slot.kind)[0]
         place, value = next((place, item) for place, item in enumerate(value) if not fits(kind, item))
         key, expected = f"{key}[{place}]", type_text(kind)
-    return ConfigError(problem(key, expected=expected, got=_shown(value), hint=hint))
+    return ConfigError(problem(key, expected=expected, got=shown(value), hint=hint))
 
 
-def _shown(value: Any) -> str:
+def shown(value: Any) -> str:
     """A refused value for an error: as TOML if it can be, cut if it is long, its type in brackets."""
     if value is MISSING:
         return "nothing"

@@ -5,19 +5,22 @@ import os
 import platform
 import time
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 import numpy as np
 
 from minispike.backend import asarray
 from minispike.data.text import Examples
+from minispike.errors import warn
 from minispike.files import atomic_write
-from minispike.ledger import EnergyReport, EnergyRow, Ledger
+from minispike.ledger import EnergyReport
 from minispike.loaded import LoadedRun, load
 from minispike.record import record_sentence
+from minispike.records import as_record, read_record
 from minispike.report import ModelResult, ReportContent, write_report
-from minispike.runfolder import ENERGY, METRICS, REPORT, Facts, RunFolder
+from minispike.runfolder import ENERGY, METRICS, REPORT, Facts, RunFolder, restored_or_anew
 from minispike.settings import to_toml
 from minispike.train.journal import Journal
 
@@ -33,6 +36,23 @@ _NOTES = {
     "student": "spiking, distilled in two stages",
     "direct": "the same network, trained on the labels alone for as many steps",
 }
+
+_UNCOUNTED = "the energy of the teacher is not counted: its ONNX graph does not tell the sizes of a BERT"
+
+
+@dataclass(frozen=True)
+class _Measured:
+    """``energy.json``."""
+
+    energy: EnergyReport
+    rates: dict[str, float]
+
+
+class _Line(TypedDict):
+    """One of the journal."""
+
+    phase: str
+    step: int
 
 
 def measure(run: RunFolder, test: Examples) -> Facts:
@@ -53,6 +73,8 @@ def measure(run: RunFolder, test: Examples) -> Facts:
     rates = loaded.firing_rates(chosen.texts, chosen.pairs)
     with atomic_write(run.path / ENERGY) as file:
         json.dump({"energy": energy.to_mapping(), "rates": rates}, file, indent=1)
+    if energy.teacher is None:
+        warn(f"energy: {_UNCOUNTED}")
     facts: Facts = {"sentences": energy.sentences, "tokens": energy.tokens}
     for name, ledger in (("student", energy.student), ("twin", energy.twin), ("teacher", energy.teacher)):
         if ledger is not None:
@@ -74,9 +96,11 @@ def report(run: RunFolder, test: Examples) -> Facts:
     """
     began = time.monotonic()
     done, loaded = run.state["done"], load(run.path)
-    measured = json.loads((run.path / ENERGY).read_text(encoding="utf-8"))
+    hint = restored_or_anew(run.path)
+    measured = read_record(run.path / ENERGY, _Measured, what="the energy of a student", hint=hint)
     ids = _shown_sentence(loaded, test)
     timings = {phase: facts["seconds"] for phase, facts in done.items() if "seconds" in facts}
+    uncounted = [_UNCOUNTED] if measured.energy.teacher is None else []
     content = ReportContent(
         title=f"minispike: {Path(run.config.data.path).name or 'built-in reviews'}",
         config_text=to_toml(run.config),
@@ -85,11 +109,11 @@ def report(run: RunFolder, test: Examples) -> Facts:
             for name, figures in done["evaluation"]["table"].items()
         ),
         curves=_curves(run.path / METRICS),
-        rates=measured["rates"],
+        rates=measured.rates,
         sentence=tuple(loaded.tokenizer.token(int(i)) for i in ids),
         recording=record_sentence(loaded.model, asarray(ids)),
-        energy=_energy_report(measured["energy"]),
-        notes=(*done["texts"]["notes"], *done["evaluation"]["notes"], _machine(run)),
+        energy=measured.energy,
+        notes=(*done["texts"]["notes"], *done["evaluation"]["notes"], *uncounted, _machine(run)),
         timings=timings,
     )
     write_report(run.path / REPORT, content)
@@ -107,7 +131,9 @@ def _shown_sentence(loaded: LoadedRun, test: Examples) -> Any:
 def _curves(path: Path) -> dict[str, list[dict[str, Any]]]:
     """The lines of the journal by phase."""
     curves: dict[str, list[dict[str, Any]]] = {}
-    for line in Journal.read(path):
+    for number, line in enumerate(Journal.read(path), start=1):
+        place = Path(f"{path}:{number}")
+        as_record(line, _Line, place, what="a line of the journal", hint="removing the line")
         curves.setdefault(line["phase"], []).append(line)
     return curves
 
@@ -124,15 +150,3 @@ def _machine(run: RunFolder) -> str:
     system = f"{platform.system()} on {platform.machine()}, {os.cpu_count()} cores"
     versions = f"Python {platform.python_version()}, NumPy {np.__version__}"
     return f"seed {run.config.seed}; backend {run.config.backend}; {versions}; {system}"
-
-
-def _energy_report(mapping: Mapping[str, Any]) -> EnergyReport:
-    """What `EnergyReport.to_mapping` wrote."""
-
-    def ledger(name: str) -> Ledger:
-        own = mapping[name]
-        return Ledger(own["name"], tuple(EnergyRow(**row) for row in own["rows"]))
-
-    teacher = ledger("teacher") if mapping["teacher"] else None
-    sizes = mapping["sentences"], mapping["tokens"], mapping["convention"]
-    return EnergyReport(ledger("student"), ledger("twin"), teacher, *sizes)

@@ -14,24 +14,22 @@ from typing import Any
 from minispike import backend
 from minispike.config import RunConfig
 from minispike.corpus import encode, read_corpus, tell_notes
-from minispike.data.text import read_lines
+from minispike.data.text import read_sentences
 from minispike.data.tokenizer import Encoded, Tokenizer
 from minispike.errors import ConfigError, TeacherError, problem
 from minispike.files import atomic_write
 from minispike.metrics import ModelResult
-from minispike.models.bert import Bert, bert_from_weights
+from minispike.models.bert import Bert
+from minispike.models.bert_folder import read_label_names, write_bert_folder
 from minispike.preparation import check_same_texts
 from minispike.runfolder import TOKENIZER, Facts, RunFolder, check_free, read_config, read_state
+from minispike.runstate import FINETUNE, PRETRAIN
 from minispike.train.predict import predict_logits
-from teachers.convert import read_bert_folder, read_label_names, write_bert_folder
-from teachers.onnx_file import load_model, serialised
+from teachers.onnx_file import ONNX, load_model, onnx_of, serialised
 from teachers.onnx_teacher import OnnxTeacher
-from teachers.source import encoder_weights, finetune_bert, pretrained_bert, scratch_shape
-from teachers.surgery import expose_hidden_states
+from teachers.ports import adopt, no_classifier
+from teachers.source import finetune_bert, pretrained_bert, scratch_shape
 from teachers.training import FineTuning, Pretraining
-
-ONNX = "model.onnx"
-PRETRAIN, FINETUNE = "teacher pretrain", "teacher finetune"
 
 
 def pretrain_teacher(
@@ -108,7 +106,7 @@ def _carry_out(
         run = RunFolder(out, config, resume=resume, job=job)
         try:
             check_same_texts(run, work.digest, work.notes)
-            tell_notes(work.notes, work.sets, config.data.max_length)
+            tell_notes(work.notes, work.sets, config)
             return run.phase(phase, lambda: work.phase(run))
         finally:
             run.close()
@@ -116,7 +114,7 @@ def _carry_out(
 
 def _read_text(config: RunConfig, out: Path) -> _Work:
     """The text and its tokenizer; the work is to pretrain."""
-    texts = read_lines(_given("data.text", config.data.text))[: config.data.text_limit or None]
+    texts = read_sentences(_given("data.text", config.data.text))[: config.data.text_limit or None]
     kept, length = out / TOKENIZER, config.data.max_length
     own = kept.is_file()
     tokenizer = Tokenizer.from_file(kept) if own else Tokenizer.train(texts, vocab_size=config.teacher.vocab_size)
@@ -138,14 +136,12 @@ def _read_task(config: RunConfig, out: Path) -> _Work:
     source, length = Path(_given("teacher.path", config.teacher.path)), config.data.max_length
     corpus = read_corpus(config.data, config.seed)
     data = corpus.data
-    fields, weights = read_bert_folder(_folder(source))
+    bert = Bert.from_folder(_folder(source), len(data.label_names))
     tokenizer = Tokenizer.from_file(source)
-    tokenizer.check_matches(fields["vocab_size"])
-    if length > fields["max_position_embeddings"]:
-        positions = fields["max_position_embeddings"]
+    tokenizer.check_matches(bert.config.vocab_size)
+    if length > (positions := bert.config.max_position_embeddings):
         expected, hint = f"at most {positions}, the teacher's positions", f"data.max_length={positions}"
         raise TeacherError(problem("data.max_length", expected=expected, got=str(length), hint=hint))
-    bert = bert_from_weights(fields, encoder_weights(weights), len(data.label_names))
     train, dev, test = (encode(tokenizer, split, length) for split in (data.train, data.dev, data.test))
 
     def finetune(run: RunFolder) -> Facts:
@@ -164,18 +160,19 @@ def _read_task(config: RunConfig, out: Path) -> _Work:
 
 
 def convert_teacher(source: Path, out: Path) -> Facts:
-    """Write the ONNX model of a teacher, with every hidden state, and its tokenizer beside it.
+    """Write the ONNX model of a teacher, with our names and every hidden state, and its tokenizer beside it.
 
     Args:
-        source: the folder of a BERT, or an ONNX model somebody else has exported.
+        source: the folder of a BERT, or an ONNX model somebody else has exported (the file, or its folder).
         out: the folder to write; must be new or empty.
 
     Returns:
-        ``layers``, ``hidden_size``, ``num_labels``, ``vocab_size``, ``seconds``, and ``tokenizer``: whether
-        there was one beside the source.
+        ``layers``, ``hidden_size``, ``num_labels``, ``vocab_size``, ``seconds``; ``tokenizer``: whether there was
+        one beside the source; ``trainable``: whether the source is a folder, which can be fine-tuned; and
+        ``without``, where there are no labels: the outputs among which there is no classifier, in words.
 
     Raises:
-        TeacherError: the source is no BERT, or no hidden states can be told in it.
+        TeacherError: the source is no BERT, or its inputs, hidden states or logits cannot be told.
         DataError: its tokenizer is damaged or of another vocabulary.
         RunFolderError: the folder is occupied.
     """
@@ -185,25 +182,34 @@ def convert_teacher(source: Path, out: Path) -> Facts:
     tokenizer = None
     if any((beside / name).is_file() for name in (TOKENIZER, "vocab.txt")):
         tokenizer = Tokenizer.from_file(beside)
-    if source.is_dir():
-        fields, weights = read_bert_folder(source)
-        if tokenizer is not None:
-            tokenizer.check_matches(fields["vocab_size"])
-        bert = bert_from_weights(fields, encoder_weights(weights), fields["num_labels"])
-        bert.to_onnx(out / ONNX, label_names=_label_names(source, fields["num_labels"]))
-    else:
-        foreign = OnnxTeacher(source)
-        if tokenizer is not None:
-            tokenizer.check_matches(foreign.vocab_size)
-        content = serialised(source, expose_hidden_states(load_model(source)))
-        with atomic_write(out / ONNX, "wb") as file:
-            file.write(content)
+    given = onnx_of(source) if source.is_dir() else source
+    without = _write_foreign(given, tokenizer, out) if given is not None else _write_folder(source, tokenizer, out)
     if tokenizer is not None:
         tokenizer.save(out / TOKENIZER)
     made = OnnxTeacher(out / ONNX)
-    sizes = {name: getattr(made, name) for name in ("hidden_size", "num_labels", "vocab_size")}
-    seconds = time.monotonic() - began
-    return {"layers": made.num_layers, **sizes, "tokenizer": tokenizer is not None, "seconds": seconds}
+    facts: Facts = {name: getattr(made, name) for name in ("hidden_size", "num_labels", "vocab_size")}
+    facts |= {"tokenizer": tokenizer is not None, "trainable": given is None, "seconds": time.monotonic() - began}
+    return facts | {"layers": made.num_layers} | ({} if made.num_labels else {"without": without})
+
+
+def _write_folder(source: Path, tokenizer: Tokenizer | None, out: Path) -> str:
+    """The ONNX model of a BERT's folder; returns what to say if it has no classifier."""
+    bert = Bert.from_folder(source)
+    if tokenizer is not None:
+        tokenizer.check_matches(bert.config.vocab_size)
+    bert.to_onnx(out / ONNX, label_names=_label_names(source, bert.config.num_labels))
+    return "no classifier"
+
+
+def _write_foreign(given: Path, tokenizer: Tokenizer | None, out: Path) -> str:
+    """An ONNX model with all that a teacher needs; returns what to say if it has no classifier."""
+    foreign = OnnxTeacher(given)
+    if tokenizer is not None:
+        tokenizer.check_matches(foreign.vocab_size)
+    content = serialised(given, adopt(load_model(given), given))
+    with atomic_write(out / ONNX, "wb") as file:
+        file.write(content)
+    return no_classifier(foreign.outputs)
 
 
 def _label_names(folder: Path, num_labels: int) -> tuple[str, ...]:
@@ -220,9 +226,9 @@ def _given(name: str, path: str) -> str:
 
 
 def _folder(source: Path) -> Path:
-    if source.is_dir():
+    if source.is_dir() and onnx_of(source) is None:
         return source
-    got = "a file" if source.exists() else "nothing there"
+    got = "a file" if source.is_file() else f"a folder with {ONNX} alone" if source.is_dir() else "nothing there"
     hint = "a folder with config.json, model.safetensors and tokenizer.json"
     raise TeacherError(problem(str(source), expected="the folder of a BERT", got=got, hint=hint))
 

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 # What hands on its input: the same numbers under another name.
 COPIES = ("Identity", "Cast", "Dropout")
 
+FLOATS = (1, 10, 11, 16)  # FLOAT, FLOAT16, DOUBLE, BFLOAT16 of ``onnx.TensorProto``
+
 _PART = re.compile(r"([\w.]+)\.LayerNorm\.(?:weight|bias|gamma|beta)$")
 
 # Of each fused layer norm: the inputs that are summed and normalised, then its weight and its bias.
@@ -156,4 +158,4 @@ def _terms(view: GraphView, value: str, ends: set[str], depth: int = 3) -> Itera
 
 def is_float(tensor: "onnx.TensorProto") -> bool:
     """Whether a constant holds floating point numbers."""
-    return tensor.data_type in (1, 10, 11, 16)  # FLOAT, FLOAT16, DOUBLE, BFLOAT16
+    return tensor.data_type in FLOATS

@@ -12,6 +12,21 @@ from minispike.files import atomic_write
 if TYPE_CHECKING:
     import onnx
 
+ONNX = "model.onnx"
+"""The model in a folder that minispike has made."""
+
+
+def onnx_of(path: Path) -> Path | None:
+    """The ONNX file that a teacher's path stands for: the file itself, or that in a folder without other weights.
+
+    Returns:
+        None if the path is a BERT's folder, or there is nothing.
+    """
+    inside = path / ONNX
+    if inside.is_file() and not (path / "model.safetensors").is_file():
+        return inside
+    return path if path.is_file() else None
+
 
 def load_model(path: Path, *, weights: bool = True) -> "onnx.ModelProto":
     """The model in a file, by default with its external data.
@@ -38,9 +53,9 @@ def serialised(path: Path, model: "onnx.ModelProto") -> bytes:
         raise TeacherError(
             problem(
                 str(path),
-                expected="a model below 2 GiB, as its hidden states are not among its outputs",
+                expected="a model below 2 GiB, as not all of its inputs and outputs are there by our names",
                 got=f"{model.ByteSize() / 2**30:.1f} GiB",
-                hint="an export with outputs named hidden_states.0 to hidden_states.N",
+                hint="an export with outputs named hidden_states.0 to hidden_states.N and logits",
             )
         )
     return bytes(model.SerializeToString())

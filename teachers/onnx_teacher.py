@@ -5,36 +5,21 @@ import platform
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from minispike.backend import Array, to_numpy
 from minispike.distill.teacher import TeacherOutput
-from minispike.errors import BackendError, ShapeError, TeacherError, problem
+from minispike.errors import ShapeError, TeacherError, problem
 from minispike.extras import extra
 from minispike.models.onnx_export import LABELS_KEY
-from teachers.onnx_file import digest, first_line, load_model, not_onnx, serialised
-from teachers.surgery import expose_hidden_states, find_embeddings, hidden_state_names
-
-Provider = Literal["cpu", "cuda"]
-"""What computes: ONNX Runtime's name of it is in `_PROVIDERS`, with options that keep float32 what it is."""
-
-_PROVIDERS: dict[str, tuple[str, dict[str, str]]] = {
-    "cpu": ("CPUExecutionProvider", {}),
-    "cuda": ("CUDAExecutionProvider", {"use_tf32": "0"}),
-}
-
-_INPUTS = ("input_ids", "attention_mask", "token_type_ids")
-_REQUIRED = _INPUTS[:2]
-_TYPES = {
-    "tensor(int64)": np.int64,
-    "tensor(int32)": np.int32,
-    "tensor(bool)": np.bool_,
-    "tensor(float)": np.float32,
-    "tensor(float16)": np.float16,
-}
+from teachers.bert_shape import find_shape
+from teachers.onnx_file import digest, first_line, load_model, serialised
+from teachers.onnx_session import Provider, open_session
+from teachers.ports import INPUTS, LOGITS, Axes, adopt, checked_inputs, no_classifier, output_axes
+from teachers.surgery import find_embeddings, hidden_state_names
 
 
 class OnnxTeacher:
@@ -42,8 +27,8 @@ class OnnxTeacher:
 
     The model needs the inputs ``input_ids`` and ``attention_mask`` and may have ``token_type_ids``, all
     ``[batch, length]`` with both axes free. Hidden states are its outputs ``hidden_states.0`` to
-    ``hidden_states.N`` or, where it has none, what `teachers.surgery.expose_hidden_states` finds. Logits are
-    its output ``logits`` ``[batch, labels]``.
+    ``hidden_states.N``, logits its output ``logits`` ``[batch, labels]``. What it lacks of these, or calls
+    otherwise, `teachers.ports.adopt` finds.
 
     Args:
         path: the ONNX file, with its external data beside it if it has any.
@@ -68,18 +53,19 @@ class OnnxTeacher:
     ) -> None:
         self.path, self.provider = Path(path), provider
         model = load_model(self.path)
-        exposed = expose_hidden_states(model)
-        words, positions = find_embeddings(model.graph)
+        adopted = adopt(model, self.path)
+        self._words, self._positions = find_embeddings(adopted.graph)
         self._label_names = _label_names({entry.key: entry.value for entry in model.metadata_props})
         # A model that is used as it is goes by its path: it may be larger than one message of 2 GiB.
-        source = str(self.path) if exposed is model else serialised(self.path, exposed)
-        self._session = _session(self.path, source, threads, provider)
-        self._inputs = _checked_inputs(self.path, self._session)
+        source = str(self.path) if adopted is model else serialised(self.path, adopted)
+        self._session = open_session(self.path, source, threads, provider)
+        self._inputs = checked_inputs(self.path, self._session)
         outputs = {output.name: output.shape for output in self._session.get_outputs()}
         self._states = hidden_state_names(outputs)
-        self._words, self._positions = words, positions
-        self._has_logits = len(outputs.get("logits", ())) == 2  # three axes: a score for each word, no classifier
+        self._has_logits = len(outputs.get(LOGITS, ())) == 2  # three axes: a score for each word, no classifier
         self._hidden_size, self._num_labels = self._sizes(outputs)
+        self._outputs = output_axes(model)
+        self._shape = find_shape(adopted.graph, self._hidden_size, self.num_layers)
         self.layers = self._checked_layers(layers, tuple(range(len(self._states))))
 
     @property
@@ -116,6 +102,17 @@ class OnnxTeacher:
     def position_embeddings(self) -> NDArray[np.float32] | None:
         """The table of position embeddings ``[P, D]``, None if none can be told for certain."""
         return self._positions
+
+    @property
+    def outputs(self) -> Mapping[str, Axes]:
+        """The outputs of the file itself, by its own names, with their axes."""
+        return self._outputs
+
+    @property
+    def shape(self) -> dict[str, int] | None:
+        """Sizes by the names of `minispike.models.bert.BertConfig`, None if the graph does not tell all of them."""
+        known = {"vocab_size": self.vocab_size, "num_labels": self.num_labels}
+        return None if self._shape is None else self._shape | known
 
     @cached_property
     def fingerprint(self) -> str:
@@ -162,13 +159,13 @@ class OnnxTeacher:
         segment_ids = None if segment_ids is None else to_numpy(segment_ids)
         chosen = self._checked_layers(layers, self.layers)
         if logits and not self._has_logits:
-            hint = "a teacher fine-tuned on the task and exported with its classifier"
-            raise TeacherError(problem(f"logits of {self.path}", expected="an output", got="none", hint=hint))
+            got, hint = no_classifier(self.outputs), "a teacher fine-tuned on the task and exported with its classifier"
+            raise TeacherError(problem(f"logits of {self.path}", expected="an output", got=got, hint=hint))
         self._check_ids(input_ids, mask, segment_ids)
         names = [self._states[i] for i in chosen]
         with_logits = self._has_logits and logits is not False
         if with_logits:
-            names.append("logits")
+            names.append(LOGITS)
         arrays = self._run(names, input_ids, mask, segment_ids)
         return TeacherOutput(tuple(arrays[: len(chosen)]), arrays[-1] if with_logits else None)
 
@@ -182,7 +179,7 @@ class OnnxTeacher:
         if not names:  # which ONNX Runtime would take for all
             return []
         segments = np.zeros_like(input_ids) if segment_ids is None else segment_ids
-        given = dict(zip(_INPUTS, (input_ids, mask, segments), strict=True))
+        given = dict(zip(INPUTS, (input_ids, mask, segments), strict=True))
         feeds = {name: np.ascontiguousarray(given[name], dtype=dtype) for name, dtype in self._inputs.items()}
         try:
             arrays = self._session.run(list(names), feeds)
@@ -200,7 +197,7 @@ class OnnxTeacher:
 
     def _sizes(self, outputs: Mapping[str, Sequence[Any]]) -> tuple[int, int]:
         """Width and number of labels, as declared; where the file leaves them open, as a first run shows."""
-        names = [self._states[-1], *(["logits"] if self._has_logits else [])]
+        names = [self._states[-1], *([LOGITS] if self._has_logits else [])]
         sizes: list[Any] = [outputs[name][-1] if outputs[name] else None for name in names]
         if not all(isinstance(size, int) for size in sizes):
             one = np.ones((1, 1), dtype=np.int64)
@@ -249,47 +246,6 @@ class OnnxTeacher:
             )
 
 
-def _session(path: Path, source: str | bytes, threads: int | None, provider: Provider) -> Any:
-    runtime = extra("onnxruntime")
-    name, how = _checked_provider(provider, runtime.get_available_providers())
-    options = runtime.SessionOptions()
-    options.log_severity_level = 3  # errors; warnings are about the file's maker, not its user
-    # Threads that spin while they wait for the next batch take the cores from the student in between.
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    options.intra_op_num_threads = threads or 0
-    try:
-        session = runtime.InferenceSession(source, options, providers=[(name, how)])
-    except Exception as error:  # each of ONNX Runtime's errors is a class of its own
-        raise not_onnx(path, error) from error
-    if name not in session.get_providers():  # it has turned to the CPU: CUDA's libraries or the device are missing
-        got, hint = f"{name} that does not start", 'nvidia-smi to see the device, or teacher.provider="cpu"'
-        raise BackendError(problem("teacher.provider", expected=f"a usable {name}", got=got, hint=hint))
-    return session
-
-
-def check_provider(provider: Provider) -> None:
-    """See that ONNX Runtime has a provider, before anything is trained for it.
-
-    Raises:
-        BackendError: it has not.
-        TeacherError: ``onnxruntime`` is not installed.
-    """
-    _checked_provider(provider, extra("onnxruntime").get_available_providers())
-
-
-def _checked_provider(provider: Provider, available: Sequence[str]) -> tuple[str, dict[str, str]]:
-    """ONNX Runtime's name of a provider, and its options."""
-    if provider not in _PROVIDERS:
-        expected = " or ".join(get_args(Provider))
-        raise BackendError(problem("teacher.provider", expected=expected, got=repr(provider), hint='"cpu"'))
-    name, how = _PROVIDERS[provider]
-    if name not in available:
-        expected, got = f"an ONNX Runtime with {name}", f"one with {', '.join(available)}"
-        hint = 'pip uninstall onnxruntime, then pip install onnxruntime-gpu; or teacher.provider="cpu"'
-        raise BackendError(problem("teacher.provider", expected=expected, got=got, hint=hint))
-    return name, how
-
-
 def _label_names(notes: Mapping[str, str]) -> tuple[str, ...]:
     """The names that `minispike.models.onnx_export` has left in a file's metadata; none if there are none."""
     try:
@@ -309,22 +265,3 @@ def _processor(source: Path = Path("/proc/cpuinfo")) -> str:
     told = {name.strip(): value.strip() for name, _, value in (line.partition(":") for line in lines)}
     parts += [told[name] for name in ("model name", "flags", "Features") if name in told]
     return " ".join(part for part in parts if part)
-
-
-def _checked_inputs(path: Path, session: Any) -> dict[str, Any]:
-    """The dtype of each input, once it is clear that a batch of any size can be fed."""
-    found = {entry.name: entry for entry in session.get_inputs()}
-    missing = [name for name in _REQUIRED if name not in found]
-    foreign = [name for name in found if name not in _INPUTS]
-    fixed = [f"{name} {entry.shape}" for name, entry in found.items() if any(isinstance(n, int) for n in entry.shape)]
-    untyped = [f"{name} {entry.type}" for name, entry in found.items() if entry.type not in _TYPES]
-    for wrong, expected, hint in (
-        (missing, "the inputs input_ids and attention_mask", "an export of a BERT with these input names"),
-        (foreign, "no inputs but " + ", ".join(_INPUTS), "an export of a BERT with these inputs alone"),
-        (fixed, "inputs with free axes [batch, length]", "an export with dynamic axes"),
-        (untyped, "inputs of numbers", "an export of a BERT that starts from token ids"),
-    ):
-        if wrong:
-            got = ("no " if wrong is missing else "") + ", ".join(wrong)
-            raise TeacherError(problem(str(path), expected=expected, got=got, hint=hint))
-    return {name: _TYPES[entry.type] for name, entry in found.items()}

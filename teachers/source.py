@@ -1,24 +1,25 @@
 """Where a run's teachers come from: made from scratch, or a given BERT that is fine-tuned; from then on ONNX."""
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
-from minispike.checkpoint import load_tensors, save_tensors
+from minispike.checkpoint import save_tensors
 from minispike.config import RunConfig, TeacherConfig
 from minispike.corpus import Corpus, Split
 from minispike.data.tokenizer import Encoded, Tokenizer
 from minispike.distill.teacher import FoundTeacher, Teacher
 from minispike.errors import TeacherError, problem, warn
 from minispike.models.bert import Bert, BertConfig, bert_from_weights
-from minispike.runfolder import FINETUNED, PRETRAINED, TOKENIZER, Facts, RunFolder
+from minispike.models.bert_folder import read_label_names
+from minispike.runfolder import FINETUNED, PRETRAINED, TOKENIZER, Facts, RunFolder, load_teacher, restored_or_anew
 from minispike.train.loop import train
 from teachers.cache import CacheFolder, default_folder
-from teachers.convert import read_bert_folder, read_label_names
-from teachers.onnx_file import copy_model
-from teachers.onnx_teacher import OnnxTeacher, check_provider
+from teachers.onnx_file import copy_model, onnx_of
+from teachers.onnx_session import check_provider
+from teachers.onnx_teacher import OnnxTeacher
+from teachers.ports import no_classifier
 from teachers.training import FineTuning, Pretraining
 from teachers.view import CachedView
 
@@ -75,19 +76,18 @@ class OnnxTeachers:
         if not c.path:
             shape = scratch_shape(c, tokenizer.vocab_size, config.data.max_length)
             return FoundTeacher(shape.num_hidden_layers, shape.max_position_embeddings)
-        if path.is_file():
-            teacher = _open(c, path)
+        if (file := onnx_of(path)) is not None:
+            teacher = _open(c, file)
             tokenizer.check_matches(teacher.vocab_size)
-            _check_classes(path, teacher.num_labels, num_labels)
-            _check_order(path, teacher.label_names, label_names, "the folder of a BERT, with teacher.finetune=true")
+            _check_classes(file, teacher.num_labels, num_labels, no_classifier(teacher.outputs))
+            _check_order(file, teacher.label_names, label_names, "the folder of a BERT, with teacher.finetune=true")
             table = teacher.position_embeddings
-            return FoundTeacher(teacher.num_layers, None if table is None else len(table))
-        fields, weights = read_bert_folder(path)
-        tokenizer.check_matches(fields["vocab_size"])
+            return FoundTeacher(teacher.num_layers, None if table is None else len(table), teacher.shape)
+        bert = Bert.from_folder(path, 0 if c.finetune else None)
+        tokenizer.check_matches(bert.config.vocab_size)
         if not c.finetune:
-            _check_classes(path, fields["num_labels"], num_labels)
+            _check_classes(path, bert.config.num_labels, num_labels)
             _check_order(path, read_label_names(path), label_names, "teacher.finetune=true")
-        bert = bert_from_weights(fields, encoder_weights(weights), 0 if c.finetune else num_labels)
         return FoundTeacher(bert.config.num_hidden_layers, bert.config.max_position_embeddings, bert)
 
     def prepare(
@@ -111,11 +111,11 @@ class OnnxTeachers:
             as_it_is = kept["as it is"]
         else:
             run.phase(Pretraining.name, lambda: _pretrain(run, tokenizer, unlabelled))
-        pretrained = _open(c, run.path / f"{PRETRAINED}.onnx")
+        pretrained = _taken_up(run, PRETRAINED)
         if as_it_is:
             return pretrained, pretrained
         run.phase(FineTuning.name, lambda: _finetune(run, tokenizer, train, dev, label_names))
-        return pretrained, _open(c, run.path / f"{FINETUNED}.onnx")
+        return pretrained, _taken_up(run, FINETUNED)
 
     def view(self, run: RunFolder, teacher: Teacher, texts: Encoded, layers: Sequence[int], name: str) -> CachedView:
         """A view that remembers in the cache that the run's configuration names."""
@@ -132,6 +132,14 @@ def _open(c: TeacherConfig, path: Path) -> OnnxTeacher:
     return OnnxTeacher(path, c.threads, c.provider)
 
 
+def _taken_up(run: RunFolder, name: str) -> OnnxTeacher:
+    """The run's own copy of a teacher, which it does not make twice."""
+    try:
+        return _open(run.config.teacher, run.path / f"{name}.onnx")
+    except TeacherError as error:
+        raise TeacherError(f"{error}, or {restored_or_anew(run.path)}") from error
+
+
 def _open_cache(folder: str, megabytes: int) -> CacheFolder:
     """The folder of the settings or the user's own; where there is none, one that keeps nothing, with a warning."""
     path = Path(folder) if folder else default_folder()
@@ -142,11 +150,11 @@ def _open_cache(folder: str, megabytes: int) -> CacheFolder:
     return CacheFolder(path, megabytes * 2**20)
 
 
-def _check_classes(path: Path, own: int, num_labels: int) -> None:
+def _check_classes(path: Path, own: int, num_labels: int, without: str = "no classifier") -> None:
     """A teacher that is used as it is must know the task already."""
     if own == num_labels:
         return
-    expected, got = f"logits of {num_labels} classes", f"{own} classes" if own else "no classifier"
+    expected, got = f"logits of {num_labels} classes", f"{own} classes" if own else without
     hint = "the folder of a BERT, with teacher.finetune=true"
     raise TeacherError(problem(str(path), expected=expected, got=got, hint=hint))
 
@@ -168,18 +176,13 @@ def _keep(run: RunFolder, found: FoundTeacher | None, label_names: Sequence[str]
     """A given teacher's copy, as the pretrained one: a BERT's is an export, an ONNX file's has the same bytes."""
     assert found is not None
     c, bert = run.config.teacher, found.content
-    if bert is None:
+    if (file := onnx_of(Path(c.path))) is not None:
         told = ": an ONNX file is not fine-tuned, whatever teacher.finetune says" if c.finetune else ""
-        warn(f"teacher: {c.path} is used as it is{told}")
-        copy_model(Path(c.path), run.path / f"{PRETRAINED}.onnx")
-        return {"as it is": True}
+        warn(f"teacher: {file} is used as it is{told}")
+        copy_model(file, run.path / f"{PRETRAINED}.onnx")
+        return {"as it is": True, "shape": found.content}
     _store(run, PRETRAINED, bert, () if c.finetune else label_names)
     return {"as it is": not c.finetune, "parameters": bert.count_parameters()}
-
-
-def encoder_weights(weights: Mapping[str, Any]) -> dict[str, Any]:
-    """Without the heads of pretraining, which distillation has no use for."""
-    return {name: w for name, w in weights.items() if not name.startswith("cls.")}
 
 
 def scratch_shape(c: TeacherConfig, vocab_size: int, max_length: int) -> BertConfig:
@@ -215,7 +218,7 @@ def pretrained_bert(run: RunFolder, tokenizer: Tokenizer, unlabelled: Encoded) -
 def _finetune(
     run: RunFolder, tokenizer: Tokenizer, train_split: Split, dev: Split, label_names: Sequence[str]
 ) -> Facts:
-    weights, notes = load_tensors(run.path / f"{PRETRAINED}.safetensors")
+    weights, notes = load_teacher(run.path, PRETRAINED)
     bert = bert_from_weights(notes["config"], weights, len(label_names))
     facts = finetune_bert(run, bert, tokenizer, train_split, dev)
     _store(run, FINETUNED, bert, label_names)

@@ -43,20 +43,34 @@ def expose_hidden_states(model: "onnx.ModelProto") -> "onnx.ModelProto":
     """
     if hidden_state_names(output.name for output in model.graph.output):
         return model
-    helper = extra("onnx").helper
-    exposed = copy.deepcopy(model)
-    graph = exposed.graph
-    view = GraphView(model.graph)
+    exposed, view = copy.deepcopy(model), GraphView(model.graph)
     for i, norm in enumerate(find_hidden_states(model.graph)):
-        name = f"hidden_states.{i}"
-        if view.source(name) != norm.output:
-            if name in view:
-                hint = "a fresh export of the model"
-                raise TeacherError(problem(name, expected="a layer's output", got="another value", hint=hint))
-            graph.node.append(helper.make_node("Identity", [norm.output], [name], name=name))
-        info = helper.make_tensor_value_info(name, norm.kind, ["batch", "length", norm.width])
-        graph.output.append(info)
+        axes = ["batch", "length", norm.width]
+        info = extra("onnx").helper.make_tensor_value_info(f"hidden_states.{i}", norm.kind, axes)
+        add_output(exposed.graph, view, norm.output, info, "a layer's output")
     return exposed
+
+
+def add_output(graph: "onnx.GraphProto", view: GraphView, value: str, info: "onnx.ValueInfoProto", what: str) -> None:
+    """Make a value an output of a graph.
+
+    Args:
+        graph: to be changed.
+        view: of the graph before any change.
+        value: what is put out.
+        info: name, type and shape of the output.
+        what: the value is, for the error.
+
+    Raises:
+        TeacherError: the graph has another value of that name.
+    """
+    name = info.name
+    if view.source(name) != view.source(value):
+        if name in view:
+            hint = "a fresh export of the model"
+            raise TeacherError(problem(name, expected=what, got="another value", hint=hint))
+        graph.node.append(extra("onnx").helper.make_node("Identity", [value], [name]))
+    graph.output.append(info)
 
 
 def hidden_state_names(outputs: Iterable[str]) -> tuple[str, ...]:
@@ -102,11 +116,11 @@ def find_embeddings(graph: "onnx.GraphProto") -> tuple[NDArray[np.float32], NDAr
     words: onnx.TensorProto | None = None
     named: list[onnx.TensorProto] = []
     others: list[onnx.TensorProto] = []
-    for table_name, index in _look_ups(graph):
+    for table_name, index in look_ups(graph):
         table = view.constant(table_name)
         if table is None or len(table.dims) != 2 or not is_float(table):
             continue
-        source = view.source(index, _SAME_INDEX)
+        source = row_index(view, index)
         if source == "input_ids":
             words = table
         elif any("position_embeddings" in name for name in view.names(table_name)):
@@ -173,7 +187,7 @@ def _one_width(norms: Sequence[LayerNorm]) -> tuple[LayerNorm, ...]:
     return tuple(norms) if len({norm.width for norm in norms}) == 1 else ()
 
 
-def _look_ups(graph: "onnx.GraphProto") -> Iterator[tuple[str, str]]:
+def look_ups(graph: "onnx.GraphProto") -> Iterator[tuple[str, str]]:
     """Table and index of each look-up of rows; of a slice, which needs no index, the table alone."""
     for node in graph.node:
         if node.op_type == "Gather":
@@ -184,6 +198,11 @@ def _look_ups(graph: "onnx.GraphProto") -> Iterator[tuple[str, str]]:
             yield node.input[2], node.input[0]
             yield node.input[3], ""
             yield node.input[4], node.input[1] or "token_type_ids"
+
+
+def row_index(view: GraphView, value: str) -> str:
+    """The value that an index of rows comes from, whatever its shape and type on the way."""
+    return view.source(value, _SAME_INDEX)
 
 
 def _array(tensor: "onnx.TensorProto") -> NDArray[np.float32]:

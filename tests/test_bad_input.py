@@ -16,7 +16,7 @@ from onnx import TensorProto, helper, numpy_helper
 from plain_bert import Sizes, random_weights
 
 from minispike.data.tokenizer import Tokenizer
-from teachers.convert import write_bert_folder
+from minispike.models.bert_folder import write_bert_folder
 
 Finished = tuple[Path, Outcome]
 ROWS = tuple(f"a {word} {noun} .\t{label}" for word, label in (("fine", 1), ("dull", 0)) for noun in "abcdefgh")
@@ -143,9 +143,9 @@ def test_labelled_files_for_a_run(finished: Finished, tmp_path: Path) -> None:
         ("stage1.embedding=nan", ("stage1.embedding: expected a weight >= 0, got nan",)),
         ("stage2.transfer=false", ("stage2.transfer: expected true, or variants",)),
         ("data.dev_fraction=2", ("data.dev_fraction: expected a share between 0 and 1",)),
-        ("teacher.vocab_size=3", ("vocab_size: expected at least 7",)),
+        ("teacher.vocab_size=3", ("teacher.vocab_size: expected a number >= 7, got 3",)),
         ("data.max_length=40", ("data.max_length: expected at most 32, student.max_length, got 40",)),
-        ("data.max_length=2", ("max_length: expected at least 3",)),
+        ("data.max_length=2", ("data.max_length: expected a number >= 3, got 2",)),
         ("data.reviews.test=-1", ("data.reviews.test: expected 0 or more",)),
         ("seed=-1", ("seed: expected a number >= 0, got -1",)),
         ("backend=torch", ("backend: expected numpy or cupy, got 'torch'",)),

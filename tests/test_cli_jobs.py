@@ -10,7 +10,6 @@ from tiny import MODELS, TEACHER, Outcome, assert_mistake, distill, interrupt, m
 
 import minispike as package
 from minispike.runfolder import read_config
-from minispike.seeds import spread
 from teachers.onnx_teacher import OnnxTeacher
 
 for library in ("tokenizers", "onnx", "onnxruntime", "safetensors", "matplotlib"):
@@ -48,19 +47,13 @@ def test_seeds_are_run_told_and_resumed(finished: Finished, tmp_path: Path, monk
     assert (read_config(out / "seed-0").seed, read_config(out / "seed-1").seed) == (0, 1)
     assert results(out / "seed-0")["metrics"] == results(finished[0])["metrics"]
     assert results(out / "seed-1")["metrics"] != results(finished[0])["metrics"]
-    told = resumed.out.split("2 seeds\n")[1].splitlines()
+    told = resumed.out.split("2 seeds\n")[1].split("\n\n")[0].splitlines()
     tables = [results(out / f"seed-{seed}")["state"]["done"]["evaluation"]["table"] for seed in (0, 1)]
     for line, name in zip(told[1:], MODELS, strict=True):
         shares = [100 * table[name]["accuracy"] for table in tables]
         mean, deviation = np.mean(shares), np.std(shares, ddof=1)
-        assert line.split()[-4:] == [f"{mean:.2f}", "%", f"{deviation:.2f}", "%"]
+        assert line.split()[-8:-4] == [f"{mean:.2f}", "%", f"{deviation:.2f}", "%"]
     assert minispike("distill", "--resume", out).out.count("report: ") == 2
-
-
-def test_spread_is_the_sample_standard_deviation() -> None:
-    runs = {seed: {"evaluation": {"table": {"student": {"accuracy": a}}}} for seed, a in enumerate((0.7, 0.8, 0.9))}
-    assert spread(runs)["student"] == pytest.approx((0.8, 0.1))
-    assert spread({0: runs[0]})["student"] == (0.7, 0.0)
 
 
 def test_no_seeds_is_a_mistake(tmp_path: Path) -> None:
@@ -118,7 +111,7 @@ def test_a_made_teacher_teaches(made: Path, tmp_path: Path, form: str) -> None:
     state = json.loads((run / "state.json").read_text(encoding="utf-8"))["done"]
     assert ("fine-tune teacher" in state) == (form == "folder to fine-tune")
     assert package.load(run).label_names == ("no", "yes")
-    assert ("% of the teacher" in said.out) == (form != "onnx")
+    assert "% of the teacher" in said.out
     if form != "folder to fine-tune":
         dev = results(made / "task")["state"]["done"]["fine-tune teacher"]["test"]
         assert state["evaluation"]["table"]["teacher"] == pytest.approx(dev)

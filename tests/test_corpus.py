@@ -1,35 +1,22 @@
-"""What a run reads holds nothing of dev and test, says what was dropped, and is known by its fingerprint."""
+"""What a run reads holds nothing of dev and test, and says what was dropped."""
 
-from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 import pytest
+from corpus_files import write
 from helpers import assert_sentence
 
 from minispike.config import DataConfig
-from minispike.corpus import Corpus, Split, encode, encoding_notes, join, read_corpus, tell_notes, transfer_set
-from minispike.data.batches import collate
+from minispike.corpus import read_corpus
 from minispike.data.overlap import normalise
 from minispike.data.reviews import ReviewsConfig, build_reviews
-from minispike.data.text import Examples
-from minispike.data.tokenizer import Encoded, Tokenizer
-from minispike.distill.augment import AugmentConfig, augment
 from minispike.errors import ConfigError, DataError
 
 TRAIN = ("good one\t1", "bad one\t0", "It 's  FINE !\t1", "a dull day\t0", "so so\t0")
 DEV = ("it's fine\t1", "never seen\t0")
 TEST = ("A dull-day.\t0", "also new\t1")
 SMALL = ReviewsConfig(labelled=60, dev=20, test=30, unlabelled=40)
-
-
-def write(folder: Path, train: Sequence[str], dev: Sequence[str], test: Sequence[str], header: str) -> DataConfig:
-    folder.mkdir(exist_ok=True)
-    for name, rows in (("train", train), ("dev", dev), ("test", test)):
-        (folder / f"{name}.tsv").write_text("\n".join([header, *rows]) + "\n", encoding="utf-8")
-    return DataConfig(path=str(folder))
 
 
 @pytest.fixture
@@ -151,9 +138,10 @@ def test_the_built_in_corpus() -> None:
     assert read_corpus(replace(c, reviews=replace(SMALL, seed=1)), seed=0).digest() != corpus.digest()
 
 
-@pytest.mark.parametrize("part", ["dev", "test"])
-def test_nothing_to_select_or_test_by(part: str) -> None:
-    with pytest.raises(DataError, match=f"^{part}: expected at least one sentence, got none; try reviews.{part}=1000"):
+@pytest.mark.parametrize("part", ["labelled", "dev", "test"])
+def test_nothing_to_learn_select_or_test_by(part: str) -> None:
+    message = f"^{part}: expected at least one sentence, got none; try data.reviews.{part}=1000"
+    with pytest.raises(DataError, match=message):
         read_corpus(DataConfig(reviews=replace(SMALL, **{part: 0})), seed=0)
 
 
@@ -165,239 +153,18 @@ def test_other_text_beside_the_built_in_corpus(tmp_path: Path) -> None:
     assert corpus.notes[1].endswith("0 training, 2 unlabelled")
 
 
-# ---- The fingerprint
-
-Change = Callable[[Corpus], Corpus]
-
-
-def of_part(part: str, change: Callable[[Examples], Examples]) -> Change:
-    return lambda corpus: replace(corpus, data=replace(corpus.data, **{part: change(getattr(corpus.data, part))}))
-
-
-def first_text(examples: Examples) -> Examples:
-    return replace(examples, texts=(examples.texts[0] + "s", *examples.texts[1:]))
-
-
-def last_pair(examples: Examples) -> Examples:
-    assert examples.pairs is not None
-    return replace(examples, pairs=(*examples.pairs[:-1], examples.pairs[-1] + " "))
-
-
-def first_label(examples: Examples) -> Examples:
-    assert examples.labels is not None
-    return replace(examples, labels=np.concatenate([1 - examples.labels[:1], examples.labels[1:]]))
-
-
-def turned_round(examples: Examples) -> Examples:
-    return examples.subset(np.arange(len(examples))[::-1])
-
-
-def exchanged(examples: Examples) -> Examples:
-    assert examples.pairs is not None
-    return replace(examples, texts=examples.pairs, pairs=examples.texts)
-
-
-def moved(corpus: Corpus) -> Corpus:
-    """The last of train becomes the first of dev."""
-    data, train, dev = corpus.data, corpus.data.train, corpus.data.dev
-    assert train.labels is not None and dev.labels is not None and train.pairs is not None and dev.pairs is not None
-    grown = Examples(
-        (train.texts[-1], *dev.texts),
-        np.concatenate([train.labels[-1:], dev.labels]),
-        (train.pairs[-1], *dev.pairs),
-    )
-    return replace(corpus, data=replace(data, train=train.subset(np.arange(len(train) - 1)), dev=grown))
-
-
-def last_shouts(examples: Examples) -> Examples:
-    return replace(examples, texts=(*examples.texts[:-1], examples.texts[-1].upper()))
-
-
-def one_less(examples: Examples) -> Examples:
-    return examples.subset(np.arange(len(examples) - 1))
-
-
-def one_twice(examples: Examples) -> Examples:
-    return examples.subset([*range(len(examples)), 0])
-
-
-def first_texts_alone(examples: Examples) -> Examples:
-    return Examples(examples.texts)
-
-
-def as_singles(examples: Examples) -> Examples:
-    return Examples(examples.sentences)
-
-
-def of_unlabelled(change: Callable[[Examples], Examples]) -> Change:
-    return lambda corpus: replace(corpus, unlabelled=change(corpus.unlabelled))
-
-
-def of_names(*names: str) -> Change:
-    return lambda corpus: replace(corpus, data=replace(corpus.data, label_names=names))
-
-
-CHANGES: dict[str, Change] = {
-    f"{part}: {change.__name__}": of_part(part, change)
-    for part in ("train", "dev", "test")
-    for change in (first_text, last_pair, first_label, turned_round, exchanged)
-} | {
-    f"unlabelled: {change.__name__}": of_unlabelled(change)
-    for change in (
-        first_text, last_pair, last_shouts, one_less, one_twice, turned_round, exchanged, first_texts_alone, as_singles,
-    )
-} | {
-    "moved to dev": moved,
-    "the names of the labels exchanged": of_names("1", "0"),
-    "other names of the labels": of_names("no", "yes"),
-    "one more name": of_names("0", "1", "2"),
-}  # fmt: skip
-
-
-@pytest.fixture
-def pairs(tmp_path: Path) -> Corpus:
-    rows = [f"first {i}\tsecond {i}\t{i % 3 % 2}" for i in range(15)]
-    c = write(tmp_path / "d", rows[:7], rows[7:11], rows[11:], "text\ttext2\tlabel")
-    return read_corpus(c, seed=0)
-
-
-@pytest.mark.parametrize("name", CHANGES)
-def test_the_digest_changes_with_whatever_is_read(pairs: Corpus, name: str) -> None:
-    assert CHANGES[name](pairs).digest() != pairs.digest()
-
-
-def test_two_texts_joined_are_another_digest(pairs: Corpus) -> None:
-    texts = pairs.unlabelled.texts
-    found = [
-        replace(pairs, unlabelled=Examples(given)).digest()
-        for given in (texts, ("".join(texts[:2]), *texts[2:]), (f"{texts[0]}\n{texts[1]}", *texts[2:]))
-    ]
-    assert len(set(found)) == 3
-
-
-def test_the_digest_is_that_of_the_texts_alone(pairs: Corpus, tmp_path: Path) -> None:
-    assert replace(pairs, notes=("other",)).digest() == pairs.digest()
-    labels = pairs.data.train.labels
-    assert labels is not None
-    narrow = of_part("train", lambda e: replace(e, labels=labels.astype(np.int32)))
-    assert narrow(pairs).digest() == pairs.digest()
-
-
-# ---- Encoding
-
-
-def test_encode_and_what_it_lost() -> None:
-    pytest.importorskip("tokenizers")
-    texts = ("a b c d e f", "a b", "c d e", "a €")
-    tokenizer = Tokenizer.train(texts[:3] * 3, vocab_size=40)
-    split = encode(tokenizer, Examples(texts, np.array([0, 1, 0, 1])), max_length=5)
-    assert split.both() == (split.texts, split.labels) and isinstance(split, Split)
-    assert split.texts.lengths.tolist() == [5, 4, 5, 4] and split.labels.tolist() == [0, 1, 0, 1]
-    paired = encode(tokenizer, Examples(texts, None, texts), max_length=7)
-    assert paired.texts.segments is not None and paired.texts.lengths.max() == 7
-    assert encoding_notes([("train", split.texts)]) == (
-        "train: 25.00 % of the sentences truncated, 10.000 % of the tokens unknown",
-    )
-
-
-def test_notes_on_each_set() -> None:
-    def one(truncated: float, unknown: float) -> Any:
-        return Encoded((), None, truncated, unknown)
-
-    assert encoding_notes([("a", one(0, 0)), ("b", one(1 / 3, 0.00012))]) == (
-        "a: 0.00 % of the sentences truncated, 0.000 % of the tokens unknown",
-        "b: 33.33 % of the sentences truncated, 0.012 % of the tokens unknown",
-    )
-
-
-def test_what_is_told_before_training(capsys: pytest.CaptureFixture[str]) -> None:
-    sets = [(name, Encoded((), None, share, 0.0)) for name, share in (("train", 0.051), ("dev", 0.05), ("test", 0.3))]
-    tell_notes(["a note"], sets, 16)
-    out, err = capsys.readouterr()
-    lines = err.splitlines()
-    assert out == "" and lines[0] == "data: a note" and len(lines) == 5
-    assert lines[1] == "data: train: 5.10 % of the sentences truncated, 0.000 % of the tokens unknown"
-    assert lines[4] == (
-        "warning: 5.1 % of train, 30.0 % of test lost what is beyond 16 tokens; "
-        "try a larger data.max_length, such as data.max_length=32"
-    )
-    tell_notes([], sets[1:2], 16)
-    assert capsys.readouterr().err.count("\n") == 1
-
-
-# ---- What stage 2's teacher labels
-
-Arrays = Sequence[np.ndarray[Any, Any]]
-
-
-@pytest.fixture(scope="module")
-def tokenizer() -> Tokenizer:
-    pytest.importorskip("tokenizers")
-    return Tokenizer.train(["a b c d e f"] * 2, vocab_size=40)
-
-
-def assert_same_rows(found: Arrays | None, expected: Arrays) -> None:
-    assert found is not None
-    for row, other in zip(found, expected, strict=True):
-        np.testing.assert_array_equal(row, other)
-
-
-def test_joined_sets_are_as_if_encoded_together(tokenizer: Tokenizer) -> None:
-    texts, more = ("a b c d e f", "a b", "c ?"), ("a", "b ? ? d e f f f")
-    for pair in (False, True):
-        sides = [(given, given if pair else None) for given in (texts, more, texts + more)]
-        a, b, both = (tokenizer.encode(first, second, max_length=7) for first, second in sides)
-        for found in (join(a, b), join(join(a, tokenizer.encode((), () if pair else None)), b)):
-            assert_same_rows(found.ids, both.ids)
-            assert (found.segments is None) == (not pair)
-            if both.segments is not None:
-                assert_same_rows(found.segments, both.segments)
-            assert found.truncated == pytest.approx(both.truncated) and found.unknown == pytest.approx(both.unknown)
-            assert found.truncated > 0 and found.unknown > 0
-
-
-def test_single_texts_among_pairs_have_one_segment(tokenizer: Tokenizer) -> None:
-    single, pair = tokenizer.encode(["a b", "c"]), tokenizer.encode(["a"], ["b c"])
-    assert pair.segments is not None
-    zeros = [np.zeros(4, int), np.zeros(3, int)]
-    assert_same_rows(join(single, pair).segments, [*zeros, *pair.segments])
-    assert_same_rows(join(pair, single).segments, [*pair.segments, *zeros])
-    batch = collate(join(single, pair), [2, 0])
-    assert batch.segment_ids is not None
-    assert batch.segment_ids.tolist() == [[0, 0, 0, 1, 1, 1], [0, 0, 0, 0, 0, 0]]
-
-
-def test_a_pair_task_is_never_handed_single_sentences(tokenizer: Tokenizer) -> None:
-    single, other = tokenizer.encode(["a b", "c"]), tokenizer.encode(["d"])
-    pair, varied = tokenizer.encode(["a", "b"], ["c", "d"]), tokenizer.encode(["e"], ["f"])
-    assert_same_rows(transfer_set(single, pair, varied).ids, [*pair.ids, *varied.ids])
-    assert_same_rows(transfer_set(varied, pair, pair).ids, [*varied.ids, *pair.ids])  # unlabelled pairs are welcome
-    assert_same_rows(transfer_set(single, other, other).ids, [*single.ids, *other.ids])
-    none = tokenizer.encode([], [])
-    assert_same_rows(transfer_set(single, pair, none).ids, pair.ids)
-    assert transfer_set(single, pair, varied, mix=False) is varied
-    with pytest.raises(DataError, match="transfer text: expected augmented or unlabelled text, got none") as caught:
-        transfer_set(single, pair, none, mix=False)
-    assert_sentence(caught.value)
-
-
-def test_pairs_of_real_data(shared: Path, tokenizer: Tokenizer) -> None:
-    """MRPC, from its files to what the teacher is asked about."""
-    corpus = read_corpus(DataConfig(path=str(shared / "data" / "mrpc")), seed=0)
-    train, free = corpus.data.train, corpus.unlabelled
-    assert train.pairs is not None and free.labels is None
-    assert (free.texts, free.pairs) == (train.texts, train.pairs)
-    held_out = {(normalise(a), normalise(b)) for a, b in held_out_pairs(corpus)}
-    assert not held_out & {(normalise(a), normalise(b)) for a, b in zip(train.texts, train.pairs, strict=True)}
-    few = train.subset(range(200))
-    varied = augment(few, AugmentConfig(passes=2), np.random.default_rng(0), (corpus.data.dev, corpus.data.test))
-    assert varied.pairs is not None and len(varied) > 390
-    texts = transfer_set(*(encode(tokenizer, part, 64).texts for part in (free, train, varied)))
-    assert len(texts) == len(free) + len(varied)
-    batch = collate(texts, [0, len(free), len(texts) - 1])
-    assert batch.segment_ids is not None and batch.segment_ids.any(axis=1).all()
-
-
-def held_out_pairs(corpus: Corpus) -> list[tuple[str, str]]:
-    parts = (corpus.data.dev, corpus.data.test)
-    return [pair for part in parts for pair in zip(part.texts, part.pairs or (), strict=True)]
+def test_a_table_is_no_unlabelled_text(tmp_path: Path) -> None:
+    """Its labels would be read as words, and no row would be equal to a held-out sentence."""
+    path = text_file(tmp_path, "text\tlabel", "a fine film\t1")
+    with pytest.raises(DataError, match="expected one sentence a line, got a table, with a tab in 'text"):
+        read_corpus(DataConfig(reviews=SMALL, text=path), seed=0)
+
+
+def test_a_label_whose_examples_are_all_held_out(tmp_path: Path) -> None:
+    rows = {"train": ("good 1", "bad 0", "fine 1"), "dev": ("dull 0", "nice 1"), "test": ("Bad ! 0", "great 1")}
+    for name, lines in rows.items():
+        table = "".join("\t".join(line.rsplit(" ", 1)) + "\n" for line in lines)
+        (tmp_path / f"{name}.tsv").write_text(f"text\tlabel\n{table}", encoding="utf-8")
+    message = "^train: expected examples of every label, got none of 0 but what dev or test hold too"
+    with pytest.raises(DataError, match=message):
+        read_corpus(DataConfig(path=str(tmp_path)), seed=0)

@@ -15,6 +15,7 @@ from minispike.energy import (
     AC_PICOJOULE,
     ASSUMPTIONS,
     COSTS,
+    FORMULAS,
     MAC_PICOJOULE,
     MATRIX_KINDS,
     EnergyReport,
@@ -266,8 +267,9 @@ def test_the_convention_of_the_paper_doubles_everything(
 
 def test_as_text_and_as_data(report: EnergyReport) -> None:
     text = report.to_text()
-    for line in ASSUMPTIONS:
+    for line in (FORMULAS["mac"], *ASSUMPTIONS):
         assert line in text
+    assert FORMULAS["paper"] in replace(report, convention="paper").to_text()
     for r in report.rows:
         assert r.name in text
     assert f"{report.matrix_ratio:.1%}" in text

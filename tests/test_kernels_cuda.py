@@ -1,159 +1,25 @@
-"""The CUDA kernels against the array operations, on two machines: compiled for the CPU, and on a GPU (marker gpu).
-
-Forward there is no tolerance: without fused multiply-add every backend rounds the same operations in the same order.
-Backward the surrogate's constants are multiplied in another order, and exp and tanh are another library's: a few
-units in the last place of the largest number, which is where the terms of a sum cancel. `TOLERANCE` says how many.
-"""
+"""The CUDA kernels against the array operations, on two machines: compiled for the CPU, and on a GPU (marker gpu)."""
 
 import itertools
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import cuda_on_cpu
+import cuda_machines
 import numpy as np
 import pytest
-import test_fused
-import test_neurons
-from helpers import gradient
+import test_fused_neurons
+from cuda_machines import TOLERANCE, Array, Layer, Machine, assert_close, assert_equal, assert_same
 
-from minispike import backend
-from minispike.backend import array_module, to_numpy
-from minispike.errors import BackendError
-from minispike.smooth import smooth_spikes
-from minispike.snn import kernels, kernels_cuda
-from minispike.snn.neurons import LIFNeuron, lif
-from minispike.snn.surrogate import SURROGATES, ATan, Surrogate
-from minispike.tensor import Tensor
+from minispike.backend import to_numpy
+from minispike.snn import kernels_cuda
+from minispike.snn.neurons import LIFNeuron
+from minispike.snn.surrogate import SURROGATES, ATan
 
-Array = np.ndarray[Any, Any]
-
-TOLERANCE = {"float32": 16 * 2.0**-23, "float64": 1e-13}
-"""Of a gradient, relative to the largest of its array or to 1."""
-
-
-class Machine:
-    """Where the kernels run: an array module, and how an array gets there."""
-
-    def __init__(self, module: Any, put: Callable[[Array], Any], monkeypatch: pytest.MonkeyPatch) -> None:
-        self.module, self.put, self._monkeypatch = module, put, monkeypatch
-        self.launches: list[str] = []
-
-    @contextmanager
-    def watched(self) -> Iterator[pytest.MonkeyPatch]:
-        """Within the block all arrays count as lying on this machine, and `launches` lists the kernels that run."""
-        launch, self.launches = kernels_cuda._launch, []
-
-        def listed(name: str, *args: Any) -> None:
-            self.launches.append(name)
-            launch(name, *args)
-
-        with self._monkeypatch.context() as patch:
-            patch.setattr(kernels_cuda, "_launch", listed)
-            if self.module.__name__ != "cupy":
-                patch.setattr(kernels_cuda, "array_module", lambda *_: self.module)
-            yield patch
-
-    @contextmanager
-    def fused(self, forward: int = 0, backward: int = 0) -> Iterator[None]:
-        """Within the block the array operations of `kernels` fail, and each kernel must run so many times."""
-        with self.watched() as patch:
-            patch.setattr(kernels, "_blocks", lambda *_: pytest.fail("array operations, not the fused kernel"))
-            yield
-        assert self.launches.count("lif_forward") == forward
-        assert self.launches.count("lif_backward") == backward
-
-
-@pytest.fixture(scope="session")
-def stand_in(tmp_path_factory: pytest.TempPathFactory) -> Any:
-    if cuda_on_cpu.compiler() is None:
-        pytest.skip("needs a C++ compiler: set CXX, or have c++, g++ or clang++ on the path")
-    return cuda_on_cpu.module(tmp_path_factory.mktemp("kernels"))
-
-
-@pytest.fixture
-def cpu(stand_in: Any, monkeypatch: pytest.MonkeyPatch) -> Machine:
-    """The CUDA source compiled for the CPU."""
-    return Machine(stand_in, lambda array: array, monkeypatch)
-
-
-@pytest.fixture
-def gpu(monkeypatch: pytest.MonkeyPatch) -> Machine:
-    try:
-        cupy = backend.load("cupy")
-    except BackendError as error:
-        pytest.skip(str(error))
-    return Machine(cupy, cupy.asarray, monkeypatch)
-
-
-@pytest.fixture(params=["cpu", pytest.param("gpu", marks=pytest.mark.gpu)])
-def machine(request: pytest.FixtureRequest) -> Machine:
-    return request.getfixturevalue(request.param)
-
-
-class Layer:
-    """A layer's arrays by the names of `kernels`, made on the host; `forward` and `backward` fill them."""
-
-    def __init__(self, steps: int, count: int, dtype: Any, repeated: bool, seed: int = 0) -> None:
-        rng = np.random.default_rng(seed)
-        rows = 1 if repeated else steps
-        self.x, self.grad = rng.normal(0.5, 1.5, (rows, count)), rng.normal(size=(steps, count))
-        self.v, self.dv = rng.normal(size=count), rng.normal(size=count)
-        self.spikes, self.charged, self.final = (np.full((steps, count), 7.0) for _ in range(3))
-        self.final, self.dx = self.final[0].copy(), np.full((rows, count), 7.0)
-        for name, array in vars(self).items():
-            setattr(self, name, array.astype(dtype))
-
-    def on(self, put: Callable[[Array], Any]) -> "Layer":
-        """A copy of the layer elsewhere."""
-        copy = object.__new__(Layer)
-        for name, array in vars(self).items():
-            setattr(copy, name, put(array.copy()))
-        return copy
-
-    def forward(self, neuron: LIFNeuron) -> "Layer":
-        assert kernels.forward(self.x, self.v, neuron.constants(), self.spikes, self.charged, self.final) is None
-        return self
-
-    def backward(self, neuron: LIFNeuron) -> "Layer":
-        kernels.backward(self.grad, self.dv, neuron.constants(), self.spikes, self.charged, self.dx)
-        return self
-
-
-def assert_equal(found: Layer, expected: Layer, *names: str) -> None:
-    """The same bits, but for the sign of a zero."""
-    for name in names:
-        there, here = to_numpy(getattr(found, name)), getattr(expected, name)
-        assert there.dtype == here.dtype
-        np.testing.assert_array_equal(there, here, err_msg=name)
-
-
-def assert_close(found: Layer, expected: Layer, *names: str) -> None:
-    for name in names:
-        there, here = to_numpy(getattr(found, name)), getattr(expected, name)
-        largest = max(1.0, np.abs(here).max(initial=0.0))
-        np.testing.assert_allclose(
-            there / largest, here / largest, rtol=0, atol=TOLERANCE[here.dtype.name], err_msg=name
-        )
-
-
-def assert_same(machine: Machine, neuron: LIFNeuron, layer: Layer) -> None:
-    """Both kernels on the machine leave what the array operations leave on NumPy, and their inputs alone."""
-    expected, found = layer.on(np.asarray).forward(neuron), layer.on(machine.put)
-    with machine.fused(forward=1, backward=0):
-        found.forward(neuron)
-    assert_equal(found, expected, "spikes", "charged", "final", "x", "v")
-    expected.backward(neuron)
-    with machine.fused(forward=0, backward=1):
-        found.backward(neuron)
-    assert_close(found, expected, "dx", "dv")
-    assert_equal(found, layer, "grad", "x", "v")
-    assert_equal(found, expected, "spikes", "charged")
+# fixtures, which a test finds by their names here
+cpu, gpu, machine, stand_in = cuda_machines.cpu, cuda_machines.gpu, cuda_machines.machine, cuda_machines.stand_in
 
 
 NEURONS = [
@@ -166,7 +32,7 @@ NEURONS = [
 
 
 @pytest.mark.parametrize("dtype", TYPES := ["float32", "float64"])
-@pytest.mark.parametrize("neuron", NEURONS, ids=test_fused.name_of)
+@pytest.mark.parametrize("neuron", NEURONS, ids=test_fused_neurons.name_of)
 def test_the_kernels_equal_the_array_operations(machine: Machine, neuron: LIFNeuron, dtype: str) -> None:
     for steps, repeated in itertools.product([1, 4, 7], [False, True]):
         layer = Layer(steps, 3 * kernels_cuda.THREADS + 9, dtype, repeated, seed=steps)
@@ -275,141 +141,6 @@ def test_the_two_forms_of_a_surrogate(machine: Machine, name: str, alpha: float 
     np.testing.assert_allclose(to_numpy(found.dx)[0], slope, rtol=0, atol=tolerance)
 
 
-# --- whole layers, as the tests of the array operations have them
-
-recorded = test_neurons.recorded
-
-
-@pytest.mark.parametrize("key", test_neurons.RECORDED)
-def test_recorded_case(cpu: Machine, recorded: Any, key: str) -> None:
-    steps = len(recorded[1]["x"])  # all at once, then one at a time
-    with cpu.fused(forward=1 + steps, backward=1 + steps):
-        test_neurons.test_recorded_case(recorded, key)
-
-
-@pytest.mark.parametrize("neuron", test_fused.NEURONS, ids=test_fused.name_of)
-def test_the_layer_equals_its_composition(cpu: Machine, neuron: LIFNeuron) -> None:
-    with cpu.fused(forward=3, backward=3):
-        test_fused.test_lif(neuron)
-
-
-@pytest.mark.parametrize("neuron", test_fused.SMOOTH[::5], ids=test_fused.name_of)
-def test_gradients(cpu: Machine, neuron: LIFNeuron) -> None:
-    """Smooth spikes go forward by array operations; the kernel takes them back, and finite differences agree."""
-    with cpu.watched():
-        test_fused.test_lif_gradients(neuron)
-    assert set(cpu.launches) == {"lif_backward"}
-
-
-def test_the_layer_leaves_what_it_is_given(cpu: Machine) -> None:
-    with cpu.fused(forward=1, backward=1):
-        test_fused.test_lif_leaves_what_it_is_given()
-
-
-def test_strided_input(cpu: Machine) -> None:
-    with cpu.fused(forward=3, backward=3):
-        test_fused.test_lif_of_strided_input()
-
-
-@pytest.mark.parametrize("neuron", test_neurons.NEURONS, ids=test_fused.name_of)
-def test_state_and_shapes(cpu: Machine, neuron: LIFNeuron) -> None:
-    with cpu.watched():
-        test_neurons.test_state_carried_over_equals_one_long_call(neuron)
-        test_neurons.test_a_constant_input_equals_a_repeated_one(neuron)
-        for shape in ((1, 3), (4, 0, 3), (1, 0), (3,), (1,)):
-            test_neurons.test_one_step_empty_batches_and_single_neurons(neuron, shape)
-
-
-# --- what is fused
-
-
-@dataclass(frozen=True)
-class Own(Surrogate):
-    """A user's surrogate, without CUDA C."""
-
-    def derivative(self, u: Array) -> Array:
-        return array_module(u).exp(-abs(u)) * self.alpha
-
-
-@dataclass(frozen=True)
-class OwnInCUDA(Own):
-    cuda = "alpha * exp(-fabs(z / alpha))"
-
-
-@dataclass(frozen=True)
-class OtherDerivative(ATan):
-    """One that inherits CUDA C of another derivative than its own."""
-
-    def derivative(self, u: Array) -> Array:
-        return 2.0 * super().derivative(u)
-
-
-class Mixed(Own, ATan):
-    """One whose derivative comes from a class to the left of the one with CUDA C."""
-
-
-@dataclass(frozen=True)
-class OtherWidth(ATan):
-    alpha: float = 5.0
-
-
-def test_cuda_belongs_to_the_derivative_it_stands_beside() -> None:
-    for surrogate in SURROGATES.values():
-        assert surrogate.cuda_derivative() == surrogate.cuda is not None
-    assert OtherWidth.cuda_derivative() == ATan.cuda
-    assert OwnInCUDA.cuda_derivative() == OwnInCUDA.cuda
-    for without in (Surrogate, Own, OtherDerivative, Mixed):
-        assert without.cuda_derivative() is None
-
-
-@pytest.mark.parametrize("surrogate", [Own(), OtherDerivative(), Mixed()], ids=lambda s: type(s).__name__)
-def test_without_cuda_the_array_operations_run(machine: Machine, surrogate: Surrogate) -> None:
-    neuron, layer = LIFNeuron(surrogate=surrogate), Layer(3, 40, "float64", repeated=False)
-    expected, found = layer.on(np.asarray).forward(neuron).backward(neuron), layer.on(machine.put)
-    with machine.watched():
-        assert not kernels_cuda.fuses(neuron.constants(), found.x)
-        found.forward(neuron).backward(neuron)
-    assert machine.launches == []
-    assert_equal(found, expected, "spikes", "charged", "final")
-    assert_close(found, expected, "dx", "dv")
-
-
-@pytest.mark.parametrize("surrogate", [OwnInCUDA(), OtherWidth()], ids=lambda s: type(s).__name__)
-def test_a_surrogate_of_ones_own_with_cuda_is_fused(machine: Machine, surrogate: Surrogate) -> None:
-    assert_same(machine, LIFNeuron(surrogate=surrogate), Layer(3, 40, "float64", repeated=False))
-
-
-def test_other_and_mixed_types_are_not_fused(machine: Machine) -> None:
-    c = LIFNeuron().constants()
-    half, single, double = (machine.put(np.zeros((2, 3), kind)) for kind in (np.float16, np.float32, np.float64))
-    with machine.watched():
-        assert kernels_cuda.fuses(c, single, single) and kernels_cuda.fuses(c, double, double)
-        assert not kernels_cuda.fuses(c, half, half) and not kernels_cuda.fuses(c, single, double)
-    layer = Layer(3, 40, "float32", repeated=False)
-    expected, found = layer.on(np.asarray), layer.on(machine.put)
-    for each in (expected, found):
-        each.grad = each.grad.astype(np.float64)
-        with machine.watched() if each is found else nullcontext():
-            each.forward(LIFNeuron()).backward(LIFNeuron())
-    assert machine.launches == ["lif_forward"]
-    assert_close(found, expected, "dx", "dv")
-
-
-def test_smooth_spikes_go_forward_by_array_operations(machine: Machine) -> None:
-    neuron, layer = LIFNeuron(detach_reset=False), Layer(3, 40, "float64", repeated=False)
-    expected, found = layer.on(np.asarray), layer.on(machine.put)
-    with smooth_spikes():
-        expected.forward(neuron)
-        with machine.watched():
-            found.forward(neuron)
-    assert machine.launches == []
-    assert_close(found, expected, "spikes", "charged", "final")
-
-
-def test_arrays_on_the_host_are_not_fused() -> None:
-    assert not kernels_cuda.fuses(LIFNeuron().constants(), np.zeros((2, 3)))
-
-
 # --- large layers, and the compiler
 
 
@@ -473,24 +204,6 @@ def test_more_numbers_than_32_bits_count_on_a_gpu(gpu: Machine) -> None:
     small.forward(neuron).backward(neuron)
     assert_equal(large, small, "spikes", "charged", "final")
     assert_close(large, small, "dx", "dv")
-
-
-@pytest.mark.gpu
-@pytest.mark.parametrize("neuron", test_neurons.NEURONS, ids=test_fused.name_of)
-def test_a_layer_on_a_gpu(gpu: Machine, neuron: LIFNeuron) -> None:
-    """The op from tensor to gradient, with the arrays where a user has them."""
-    values = np.random.default_rng(0).normal(size=(4, 3, 50))
-    seed = np.random.default_rng(1).normal(size=values.shape)
-    here = Tensor(values, requires_grad=True, dtype=np.float64)
-    spikes = lif(here, neuron)
-    spikes.backward(seed)
-    with backend.use("cupy"):
-        there = Tensor(values, requires_grad=True, dtype=np.float64)
-        with gpu.fused(forward=1, backward=1):
-            found = lif(there, neuron)
-            found.backward(backend.asarray(seed))
-    np.testing.assert_array_equal(to_numpy(found.array), spikes.array)
-    np.testing.assert_allclose(gradient(there), gradient(here), rtol=0, atol=1e-12)
 
 
 @pytest.mark.skipif(shutil.which("nvcc") is None, reason="needs nvcc")

@@ -12,7 +12,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 
 MAP = (
-    "errors extras",
+    "version errors extras",
     "files checkpoint",
     "backend",
     "modes smooth",
@@ -27,7 +27,7 @@ MAP = (
     "train",
     "distill",
     "toml_text setting_types settings config",
-    "corpus page report runfolder preparation loaded summary pipeline seeds",
+    "corpus page report records runstate runfolder preparation loaded summary pipeline seeds",
     "teachers",
     "commands cli __main__ __init__",
 )

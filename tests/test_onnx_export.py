@@ -10,9 +10,14 @@ import onnx
 import pytest
 from plain_bert import Array, Sizes, batch, forward, random_weights
 
+from minispike.data.batches import collate
+from minispike.data.tokenizer import Tokenizer
 from minispike.errors import TeacherError
+from minispike.models.bert import Bert
+from minispike.models.bert_folder import read_bert_folder
 from minispike.models.onnx_export import CONFIG_KEY, LABELS_KEY, export_bert
-from teachers.convert import read_bert_folder
+from minispike.tensor import no_grad
+from teachers.onnx_teacher import OnnxTeacher
 
 onnxruntime = pytest.importorskip("onnxruntime")
 
@@ -121,6 +126,23 @@ def test_mistakes_leave_no_file(tmp_path: Path) -> None:
     with pytest.raises(TeacherError, match="65504"):
         export_bert(SIZES, large, path, half=True)
     assert not list(tmp_path.iterdir())
+
+
+def test_minilm_through_onnx_runtime_is_bert_itself(tmp_path: Path, shared: Path) -> None:
+    """Every hidden state of real sentences of different lengths in one padded batch."""
+    folder = shared / "models" / "minilm-l6"
+    texts = ["fine .", "a gripping , funny film", "the plot is thin , but nobody who likes its cast will mind that ."]
+    encoded = Tokenizer.from_file(folder).encode(texts, max_length=64)
+    rows = collate(encoded, [0, 1, 2])
+    assert len(set(encoded.lengths.tolist())) == 3
+    bert = Bert.from_folder(folder)
+    bert.to_onnx(tmp_path / "minilm.onnx")
+    theirs = OnnxTeacher(tmp_path / "minilm.onnx")(rows.input_ids, rows.mask, layers=tuple(range(7))).hidden_states
+    with no_grad():
+        ours = bert(rows.input_ids, rows.mask).hidden_states
+    assert len(ours) == len(theirs) == 7
+    for a, b in zip(ours, theirs, strict=True):
+        np.testing.assert_allclose(a.numpy()[rows.mask], b[rows.mask], atol=1e-4, rtol=0)
 
 
 def test_any_object_with_the_fields_is_a_config(tmp_path: Path) -> None:

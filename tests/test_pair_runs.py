@@ -49,7 +49,7 @@ def test_a_run_on_pairs(tmp_path: Path, mrpc: Path, monkeypatch: pytest.MonkeyPa
     assert done["texts"]["notes"][0] == f"80 training, 24 dev, 24 test pairs; {40 if text else 80} unlabelled"
     note = "stage 2 takes the training pairs in its place"
     assert (note in outcome.err) == any(note in line for line in done["texts"]["notes"]) == text
-    assert "of train" in outcome.err and "try a larger data.max_length, such as data.max_length=64" in outcome.err
+    assert "of train" in outcome.err and "try more, such as --set data.max_length=64" in outcome.err
     assert load(tmp_path / "run").pairs
     varied = done["stage 2"]["augmented"]
     assert 100 < varied <= 160

@@ -22,11 +22,11 @@ from minispike.distill.losses import LossWeights
 from minispike.distill.stages import Distillation, Source
 from minispike.distill.teacher import Teacher, TeacherOutput, TeacherView
 from minispike.errors import TeacherError
+from minispike.models.bert_folder import read_bert_folder
 from minispike.models.onnx_export import export_bert
 from minispike.models.spikebert import SpikeBERT
 from minispike.models.spikebert_config import SpikeBERTConfig
 from teachers.cache import CacheFolder, Entry
-from teachers.convert import read_bert_folder
 from teachers.onnx_teacher import OnnxTeacher
 from teachers.view import CachedView
 

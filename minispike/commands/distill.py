@@ -7,10 +7,10 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from minispike.commands.options import assemble, command, list_settings, refuse_settings
-from minispike.commands.text import energy_line, percent, results_table, say, table
+from minispike.commands.text import energy_line, results_table, say, seeds_tables
 from minispike.pipeline import distill
 from minispike.runfolder import CONFIG, REPORT, Facts, read_config
-from minispike.seeds import PLAN, Plan, run_seeds, spread
+from minispike.seeds import PLAN, SUMMARY, Plan, run_seeds, summarise
 from minispike.settings import describe
 from teachers.source import OnnxTeachers
 
@@ -48,9 +48,9 @@ def _tell(facts: Facts, out: Path) -> None:
 
 
 def _tell_all(results: Mapping[int, Facts], out: Path) -> None:
-    """Each seed by itself, then mean and standard deviation."""
+    """Each seed by itself, then mean and standard deviation of all."""
     for seed, facts in results.items():
         say(f"\nseed {seed}")
         _tell(facts, out / f"seed-{seed}")
-    rows = [(name, percent(mean), percent(sd)) for name, (mean, sd) in spread(results).items()]
-    say(f"\n{len(results)} seeds\n" + table(("model", "mean accuracy", "standard deviation"), rows))
+    say(f"\n{len(results)} seeds\n{seeds_tables(summarise(results))}")
+    say(f"summary: {out / SUMMARY}")

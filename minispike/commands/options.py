@@ -11,7 +11,8 @@ from typing import Any
 from minispike import backend
 from minispike.config import RunConfig, preset
 from minispike.errors import ConfigError, problem
-from minispike.settings import describe, fields_help, override, read_toml
+from minispike.settings import describe, fields_help, left_out, override, read_toml
+from minispike.toml_text import load_toml
 
 FLAGS = {
     "data": "data.path",
@@ -47,9 +48,22 @@ def assemble(args: Namespace, *, own_data: bool = False) -> RunConfig:
     config = replace(preset(name), backend=backend.current())
     if args.config is not None:
         config = read_toml(RunConfig, args.config, config)
-    given = {key: getattr(args, flag, None) for flag, key in FLAGS.items()}
-    flags = [f"{key}={value}" for key, value in given.items() if value is not None]
+        _check_preset(args, config)
+    given = {flag: getattr(args, flag, None) for flag in FLAGS}
+    for flag, value in given.items():
+        if value == "":  # of a variable of the shell that is not set, say: the default would surprise
+            raise ConfigError(problem(f"--{flag}", expected="a value", got="nothing", hint=f"leaving --{flag} out"))
+    flags = [f"{FLAGS[flag]}={value}" for flag, value in given.items() if value is not None]
     return _absolute(override(replace(config, preset=name), [*flags, *args.set]))
+
+
+def _check_preset(args: Namespace, config: RunConfig) -> None:
+    """Beside a file that has every setting, as that of a run has, a preset would be no more than a name."""
+    if args.preset is not None and not left_out(config, load_toml(Path(args.config))):
+        got = f"{args.config}, which has them all"
+        raise ConfigError(
+            problem("--preset", expected="a file that leaves settings to it", got=got, hint="--config alone")
+        )
 
 
 def refuse_settings(args: Namespace, *also: str) -> None:

@@ -7,6 +7,9 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from typing import Any
 
+_DENSE = {"twin": "a BERT of the same shape", "teacher": "the teacher"}
+"""The networks that the student's energy is compared with."""
+
 
 def say(text: str = "") -> None:
     """Print at once. A reader that has gone away silences the output, and does not stop a run."""
@@ -63,9 +66,23 @@ def results_table(figures: Mapping[str, Mapping[str, Any]]) -> str:
 def energy_line(facts: Mapping[str, Any]) -> str:
     """What a sentence costs the student, in mJ, and relative to the dense networks."""
     parts = [f"energy of a sentence: {facts['student']['total_mj']:.4g} mJ"]
-    for name, words in (("twin", "a BERT of the same shape"), ("teacher", "the teacher")):
+    for name, words in _DENSE.items():
         if name in facts:
             shares = facts[name]
             own, matrices = shares["student_share"], shares["student_matrix_share"]
             parts.append(f"{100 * own:.1f} % of {words} ({100 * matrices:.1f} % in products of matrices)")
     return ", ".join(parts)
+
+
+def seeds_tables(summary: Mapping[str, Any]) -> str:
+    """What several seeds have come to: every model, then the energy of the student; each with its deviation."""
+    models = [(name, *_spreads(figures)) for name, figures in summary["models"].items()]
+    energy = [(_DENSE[name], *_spreads(shares)) for name, shares in summary["energy"].items()]
+    quality = table(("model", "mean accuracy", "deviation", "mean macro F1", "deviation"), models)
+    shares = ("student's share of the energy of", "mean", "deviation", "mean in matrix products", "deviation")
+    return f"{quality}\n\n{table(shares, energy)}"
+
+
+def _spreads(figures: Mapping[str, Mapping[str, float]]) -> list[str]:
+    """Mean and standard deviation of each figure."""
+    return [percent(spread[name]) for spread in figures.values() for name in ("mean", "standard_deviation")]

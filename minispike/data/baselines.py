@@ -21,7 +21,7 @@ from numpy.typing import ArrayLike, NDArray
 from minispike.data.text import Examples
 from minispike.errors import DataError, problem
 
-__all__ = ["BagOfWords", "majority_accuracy", "majority_class"]
+__all__ = ["BagOfWords", "majority_class"]
 
 _STRENGTHS = (100.0, 30.0, 10.0, 3.0, 1.0, 0.3)
 _ALWAYS = ""  # a token that every text has: its weights are the biases
@@ -42,18 +42,6 @@ def majority_class(labels: ArrayLike) -> int:
         DataError: there is no label.
     """
     return int(np.argmax(np.bincount(_labels("labels", labels))))
-
-
-def majority_accuracy(train_labels: ArrayLike, test_labels: ArrayLike) -> float:
-    """The share of the test labels [M], 0 to 1, that are the most frequent of the train labels [N].
-
-    >>> majority_accuracy([0, 1, 1], [1, 1, 1, 0])
-    0.75
-
-    Raises:
-        DataError: there are no labels in one of the two.
-    """
-    return float(np.mean(_labels("test labels", test_labels) == majority_class(train_labels)))
 
 
 @dataclass(frozen=True, eq=False)

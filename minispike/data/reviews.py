@@ -19,6 +19,7 @@ finds 62 to 68 % of the labels) cannot solve it. A small transformer can.
 
 import hashlib
 import itertools
+import math
 from bisect import bisect
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
@@ -36,6 +37,7 @@ __all__ = ["Derivation", "Reviews", "ReviewsConfig", "build_reviews", "derivatio
 _SHARES = {"test": 0.15, "dev": 0.20, "train": 1.0}  # where the share of each split ends
 _MOST_ALIKE = 0.01  # of a part may share a template, for a few short ones would fill much of it
 _MIN_WORDS, _MAX_WORDS = 4, 18
+_MOST = 1_000_000
 _PATIENCE = 40  # derivations to try for each sentence asked for, before the grammar counts as exhausted
 
 _T = TypeVar("_T")
@@ -44,10 +46,10 @@ _Chance = Callable[[], float]
 
 @dataclass(frozen=True)
 class ReviewsConfig:
-    """How much to write; no value is negative.
+    """How much to write, at most a million sentences of a kind.
 
     Raises:
-        ConfigError: a value is negative.
+        ConfigError: a value is negative, or too large.
     """
 
     seed: int = field(default=0, metadata={"help": "fixes every sentence and every split of the built-in corpus"})
@@ -58,9 +60,10 @@ class ReviewsConfig:
 
     def __post_init__(self) -> None:
         for item in fields(self):
-            if (value := getattr(self, item.name)) < 0:
-                hint = f"{item.name}={item.default}"
-                raise ConfigError(problem(item.name, expected="0 or more", got=str(value), hint=hint))
+            value, most = getattr(self, item.name), math.inf if item.name == "seed" else _MOST
+            if not 0 <= value <= most:
+                expected, hint = "0 or more" if value < 0 else f"at most {most}", f"{item.name}={item.default}"
+                raise ConfigError(problem(item.name, expected=expected, got=str(value), hint=hint))
 
 
 @dataclass(frozen=True, eq=False)

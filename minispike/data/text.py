@@ -19,7 +19,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from minispike.errors import ConfigError, DataError, ShapeError, problem
 
-__all__ = ["Dataset", "Examples", "data_error", "load_dataset", "read_lines", "read_text", "read_tsv"]
+__all__ = ["Dataset", "Examples", "data_error", "load_dataset", "read_lines", "read_sentences", "read_text", "read_tsv"]
 
 _HEADERS = (("text", "label"), ("text", "text2", "label"), ("text",), ("text", "text2"))
 _SUFFIXES = (".tsv", ".tsv.xz", ".tsv.gz")
@@ -111,6 +111,20 @@ def read_lines(path: str | Path) -> list[str]:
     lines = [line for line in map(str.strip, read_text(path).split("\n")) if line]
     if not lines:
         raise data_error(str(path), "one sentence a line", "a file without text", "another file")
+    return lines
+
+
+def read_sentences(path: str | Path) -> list[str]:
+    """The sentences of a file to learn from: as `read_lines`, but no table, whose labels would be read as words.
+
+    Raises:
+        DataError: as for `read_lines`, or a line has a tab in it.
+    """
+    lines = read_lines(path)
+    for line in lines:
+        if "\t" in line:
+            got, hint = f"a table, with a tab in {_shorten(line)!r}", "a file of its column text alone"
+            raise data_error(str(path), "one sentence a line", got, hint)
     return lines
 
 
@@ -246,7 +260,7 @@ def _number_labels(path: Path, labels: Sequence[str], names: tuple[str, ...]) ->
     for line, name in enumerate(labels, start=2):
         if name not in numbers:
             expected = f"one of the labels {_shorten(', '.join(names))}"
-            hint = "mending the label, or giving the training file examples of it"
+            hint = "mending the label; a new one needs examples in the training file, before training"
             raise data_error(f"{path}:{line}", expected, repr(_shorten(name)), hint)
     return np.array([numbers[name] for name in labels], dtype=np.int64)
 

@@ -12,6 +12,8 @@ import numpy as np
 
 from minispike.backend import Array, array_module, to_numpy
 from minispike.errors import ConfigError, ShapeError, problem
+from minispike.models.bert_folder import read_bert_folder
+from minispike.models.bert_weights import encoder_weights
 from minispike.models.inputs import token_ids, token_mask
 from minispike.models.onnx_export import export_bert
 from minispike.nn import functional as F
@@ -186,6 +188,24 @@ class Bert(Module):
             pooled = tanh(self.pooler.dense(x[:, 0]))  # [B, D]
             logits = self.classifier(dropout(pooled, c.dropout, rng))
         return BertOutput(tuple(states), logits)
+
+    @classmethod
+    def from_folder(cls, folder: str | Path, num_labels: int | None = None) -> "Bert":
+        """Load a folder in the layout of Hugging Face: ``config.json`` beside ``model.safetensors``.
+
+        The heads of pretraining are left out.
+
+        Args:
+            folder: of the files; weights in float16, float32 or float64.
+            num_labels: classes of the task head, drawn anew (seed 0) where the file has another or none; 0 for no
+                head; None, the default: what the file has.
+
+        Raises:
+            TeacherError: a file is missing or damaged, or of something else than a BERT.
+        """
+        fields, weights = read_bert_folder(folder)
+        classes = fields["num_labels"] if num_labels is None else num_labels
+        return bert_from_weights(fields, encoder_weights(weights), classes)
 
     def to_onnx(self, path: str | Path, *, half: bool = False, label_names: Sequence[str] | None = None) -> None:
         """Write an ONNX file that hands out every hidden state and, with a classifier, the logits.

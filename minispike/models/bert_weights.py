@@ -159,3 +159,8 @@ def _optional_shapes(fields: BertFields) -> dict[str, Shape]:
 def _listed(names: Sequence[str], most: int = 10) -> str:
     rest = len(names) - most
     return ", ".join(names[:most]) + (f" and {rest} more" if rest > 0 else "")
+
+
+def encoder_weights(weights: Mapping[str, Any]) -> dict[str, Any]:
+    """Without the heads of pretraining, for which `minispike.models.bert.Bert` has no place."""
+    return {name: w for name, w in weights.items() if not name.startswith("cls.")}

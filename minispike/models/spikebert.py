@@ -190,7 +190,15 @@ class SpikeBERT(Module):
         return SpikeBERTOutput(mean(self.classifier(pooled), 0), tuple(states))
 
     def encode(self, input_ids: Array, weights: Array | None = None) -> Tensor:
-        """Token ids ``[B, L]`` as input spikes ``[B, L, D]``: one where embedding plus position is not negative."""
+        """Token ids ``[B, L]`` as input spikes ``[B, L, D]``: one where embedding plus position reaches the threshold.
+
+        Args:
+            input_ids: ``[B, L]``.
+            weights: ``[B, L, 1]``, 0 where nothing shall fire; None: everything may.
+
+        Raises:
+            ShapeError: there are more tokens than positions.
+        """
         c = self.config
         x = self.embedding(input_ids)
         if c.max_length:

@@ -98,7 +98,19 @@ class SpikeBERTConfig:
         tau: float = 2.0,
         threshold: float = 1.0,
     ) -> "SpikeBERTConfig":
-        """The model of the authors' program, quirks included: no positions, and padding like any token."""
+        """The model of the authors' program, quirks included: no positions, and padding like any token.
+
+        Args:
+            vocab_size: V, rows of the embedding table.
+            dim, depth, heads: width D, blocks, and attention heads, which divide D.
+            time_steps: T.
+            num_labels: C, classes.
+            tau: membrane time constant in time steps, > 1.
+            threshold: of every neuron; half of it in attention.
+
+        Raises:
+            ConfigError: heads do not divide the width, or a number is out of its range.
+        """
         return cls(
             vocab_size, dim, depth, heads, time_steps, num_labels,
             max_length=0, shift=0.0, tau=tau, threshold=threshold, mask_padding=False,

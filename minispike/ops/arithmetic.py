@@ -112,7 +112,11 @@ class Power(Op):
 
 
 def power(a: TensorLike, exponent: float) -> Tensor:
-    """``a ** exponent`` for a fixed number."""
+    """``a ** exponent``, element by element, for a fixed number.
+
+    Raises:
+        ShapeError: the exponent is no number (a tensor, say).
+    """
     if not isinstance(exponent, Real):
         got = type(exponent).__name__
         raise ShapeError(problem("power", expected="a number as exponent", got=got, hint="exp(log(a) * b)"))

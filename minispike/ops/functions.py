@@ -184,7 +184,7 @@ class Clip(Op):
 
 
 def clip(a: TensorLike, low: float, high: float) -> Tensor:
-    """``a`` held within ``[low, high]``."""
+    """``a`` held within ``[low, high]``, element by element; no gradient flows where it is held."""
     return Clip(float(low), float(high))(a)
 
 

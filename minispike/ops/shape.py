@@ -190,24 +190,24 @@ class Concatenate(Op):
 
 
 def sum_(a: TensorLike, axis: Axis = None, keepdims: bool = False) -> Tensor:
-    """The sum over one axis, several, or all."""
+    """The sum over one axis, several, or all (None, the default)."""
     return Sum(axis, keepdims)(a)
 
 
 def mean(a: TensorLike, axis: Axis = None, keepdims: bool = False) -> Tensor:
-    """The mean over one axis, several, or all; 0 where there is nothing to take it of."""
+    """The mean over one axis, several, or all (None, the default); 0 where there is nothing to take it of."""
     total = sum_(a, axis, keepdims)
     shape = a.shape if isinstance(a, Tensor) else Tensor(a).shape
     return total * (1.0 / max(math.prod(shape[i] for i in _axes(axis, len(shape))), 1))
 
 
 def max_(a: TensorLike, axis: Axis = None, keepdims: bool = False) -> Tensor:
-    """The largest element along one axis, several, or all."""
+    """The largest element along one axis, several, or all (None, the default); equal ones share the gradient."""
     return Max(axis, keepdims)(a)
 
 
 def min_(a: TensorLike, axis: Axis = None, keepdims: bool = False) -> Tensor:
-    """The smallest element along one axis, several, or all."""
+    """The smallest element along one axis, several, or all (None, the default); equal ones share the gradient."""
     return neg(max_(neg(a), axis, keepdims))
 
 
@@ -242,7 +242,13 @@ def getitem(a: Tensor, key: Any) -> Tensor:
 
 
 def take(a: Tensor, index: Array, axis: int) -> Tensor:
-    """The slices of ``a`` at integer positions along an axis (gather); positions may repeat."""
+    """The slices of ``a`` at integer positions along an axis (gather); positions may repeat.
+
+    Args:
+        a: ``[..., N, ...]``, with N along the axis.
+        index: integers ``[...]`` from -N to N - 1.
+        axis: of ``a``; the axes of ``index`` take its place.
+    """
     return a[(slice(None),) * _axes(axis, a.ndim)[0] + (index,)]
 
 
@@ -252,7 +258,11 @@ def concatenate(tensors: Sequence[TensorLike], axis: int = 0) -> Tensor:
 
 
 def stack(tensors: Sequence[Tensor], axis: int = 0) -> Tensor:
-    """Tensors of one shape joined along a new axis."""
+    """Tensors of one shape joined along a new axis, by default the first.
+
+    Raises:
+        ShapeError: there are none, or their shapes differ.
+    """
     if not tensors:
         raise ShapeError(problem("stack", expected="tensors to join", got="none", hint="at least one"))
     (at,) = _axes(axis, tensors[0].ndim + 1)
@@ -310,12 +320,12 @@ def _shift(a: Tensor, axis: int) -> Tensor:
 
 
 def log_softmax(a: Tensor, axis: int = -1) -> Tensor:
-    """``a - log(sum(exp(a)))`` along an axis, shifted by the maximum so that nothing overflows."""
+    """``a - log(sum(exp(a)))`` along an axis, by default the last; shifted by the maximum, so nothing overflows."""
     shifted = a - _shift(a, axis)
     return shifted - log(sum_(exp(shifted), axis, keepdims=True))
 
 
 def softmax(a: Tensor, axis: int = -1) -> Tensor:
-    """``exp(a) / sum(exp(a))`` along an axis, shifted by the maximum so that nothing overflows."""
+    """``exp(a) / sum(exp(a))`` along an axis, by default the last; shifted by the maximum, so nothing overflows."""
     powers = exp(a - _shift(a, axis))
     return powers / sum_(powers, axis, keepdims=True)

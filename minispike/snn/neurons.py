@@ -39,8 +39,9 @@ class LIFNeuron:
 
     Args:
         tau: membrane time constant in time steps, >= 1; ``math.inf`` integrates without leak.
-        threshold: potential at which it fires.
-        reset: potential after a spike (hard reset, and the resting potential), or None for a soft reset.
+        threshold: potential at which it fires, in the unit of the input (dimensionless in a network).
+        reset: potential after a spike (hard reset, and the resting potential), in the same unit, or None for a soft
+            reset.
         detach_reset: the gradient ignores the spike in the reset (the usual choice, and the stabler one).
         decay_input: the input is divided by tau too. Must be False without a leak.
         surrogate: what stands in for the derivative of the spike.
@@ -82,7 +83,12 @@ def integrate_and_fire(
     detach_reset: bool = True,
     surrogate: Surrogate | None = None,
 ) -> LIFNeuron:
-    """The neuron without a leak: ``m_t = v_{t-1} + x_t``."""
+    """The neuron without a leak: ``m_t = v_{t-1} + x_t``.
+
+    Args:
+        threshold, reset, detach_reset: as for `LIFNeuron`.
+        surrogate: None: `ATan`.
+    """
     return LIFNeuron(float("inf"), threshold, reset, detach_reset, False, surrogate or ATan())
 
 
@@ -212,7 +218,10 @@ class ParametricLIF(Module):
     """A layer whose time constant is learned: ``1 / tau = sigmoid(w)``, one w for the layer (Fang et al. 2021).
 
     Args:
-        neuron: the constants; its tau (> 1) is where learning starts.
+        neuron: the constants; its tau (> 1, finite) is where learning starts.
+
+    Raises:
+        ConfigError: learning cannot start from that tau.
     """
 
     def __init__(self, neuron: LIFNeuron) -> None:
@@ -237,6 +246,10 @@ def leaky_integrator(x: Tensor, tau: float = 2.0, v: Tensor | None = None) -> tu
 
     Returns:
         Potentials ``[T, ...]`` and the last of them ``[...]``.
+
+    Raises:
+        ConfigError: tau < 1.
+        ShapeError: x has no time step, or v is not of the shape of a step.
     """
     if not tau >= 1:
         raise ConfigError(problem("tau", expected="a number >= 1", got=str(tau), hint="tau=2.0"))

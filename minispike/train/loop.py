@@ -219,10 +219,11 @@ def _step(
     parameters = list(optimiser.parameters.values())
 
     def compute(part: Part) -> _PartResult:
-        losses = part()
-        terms = {name: value.item() for name, value in losses.items()}
-        sound = all(math.isfinite(number) for number in terms.values())
-        return _PartResult(terms, grad(losses["loss"], parameters, retain_graph=False) if sound else ())
+        with np.errstate(all="ignore"):  # what is no number is told below
+            losses = part()
+            terms = {name: value.item() for name, value in losses.items()}
+            sound = all(math.isfinite(number) for number in terms.values())
+            return _PartResult(terms, grad(losses["loss"], parameters, retain_graph=False) if sound else ())
 
     sums: dict[str, float] = {}
     optimiser.zero_grad()

@@ -11,7 +11,7 @@ from plain_bert import Array, Sizes, random_weights
 from safetensors.numpy import load_file, save_file
 
 from minispike.errors import TeacherError
-from teachers.convert import read_bert_folder, write_bert_folder
+from minispike.models.bert_folder import read_bert_folder, write_bert_folder
 
 SIZES = Sizes(num_labels=3)
 WEIGHTS = random_weights(SIZES)

@@ -1,0 +1,116 @@
+"""Parts of a batch are computed side by side, and nothing but the time tells."""
+
+import threading
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from toy_regression import Regression, assert_same_weights, run
+
+from minispike import default_dtype
+from minispike.data.tokenizer import Encoded
+from minispike.errors import TrainingError
+from minispike.models.spikebert import SpikeBERT
+from minispike.models.spikebert_config import SpikeBERTConfig
+from minispike.modes import get_default_dtype, grad_enabled, no_grad
+from minispike.tensor import Tensor
+from minispike.train.loop import SelectedConfig
+from minispike.train.predict import predict_logits
+from minispike.train.workers import Workers, cores
+
+
+def threads_of_blas() -> int:
+    """How many threads a product of matrices takes, at most, of those that NumPy uses."""
+    info = pytest.importorskip("threadpoolctl").threadpool_info()
+    return max(pool["num_threads"] for pool in info if pool["user_api"] == "blas")
+
+
+@pytest.mark.parametrize("count", [1, 2, 3])
+def test_results_come_in_the_order_of_the_jobs(count: int) -> None:
+    workers, first_may_end = Workers(count, 5), threading.Event()
+
+    def work(job: int) -> tuple[int, str]:
+        if job == 0 and count > 1:
+            assert first_may_end.wait(timeout=60)  # which a later job allows: so they do run side by side
+        if job == 1:
+            first_may_end.set()
+        return job, threading.current_thread().name
+
+    found = list(workers.map(work, range(5)))
+    workers.close()
+    assert [job for job, _ in found] == list(range(5))
+    names = {name for _, name in found}
+    assert (names == {threading.current_thread().name}) == (count == 1) and len(names) <= count
+
+
+def test_an_error_is_raised_in_its_place_and_ends_the_rest() -> None:
+    workers = Workers(2, 3)
+
+    def work(job: int) -> float:
+        return 1 / job
+
+    results = workers.map(work, [1, 0, 2])
+    assert next(results) == 1.0
+    with pytest.raises(ZeroDivisionError):
+        next(results)
+    workers.close()
+
+
+def test_workers_share_the_type_but_not_the_graph_switch() -> None:
+    workers = Workers(2, 2)
+    with default_dtype(np.float64), no_grad():
+        found = list(workers.map(lambda _: (get_default_dtype(), grad_enabled()), range(2)))
+    assert found == [(np.float64, True)] * 2
+    workers.close()
+
+
+def test_products_take_one_thread_each_while_parts_are_computed() -> None:
+    before = threads_of_blas()
+    for workers in (Workers(2, 2), Workers(1, 2)):
+        assert set(workers.map(lambda _: threads_of_blas(), range(2))) == {1}
+        assert threads_of_blas() == before
+        workers.close()
+    alone = Workers(2, 1)
+    assert list(alone.map(lambda _: threads_of_blas(), range(1))) == [before]
+    alone.close()
+
+
+def test_cores() -> None:
+    assert cores() >= 1
+
+
+def test_training_ends_the_same_for_any_number_of_workers(tmp_path: Path) -> None:
+    found: list[Any] = []
+    for workers in (1, 2, 4):
+        task = Regression(pieces=4)
+        c = SelectedConfig(steps=20, batch_size=8, learning_rate=0.05, accumulate=4, workers=workers)
+        found.append((task, *run(tmp_path / str(workers), task, c)))
+    for task, facts, lines in found[1:]:
+        assert_same_weights(task.model.state_dict(), found[0][0].model.state_dict())
+        assert (facts, lines) == found[0][1:]
+
+
+def test_a_part_that_fails_stops_the_training(tmp_path: Path) -> None:
+    class Broken(Regression):
+        def terms(self, x: Any) -> Any:
+            return {"loss": super().terms(x)["loss"] * np.nan}
+
+    with pytest.raises(TrainingError, match="toy, step 0: loss: expected a finite number, got nan"):
+        run(tmp_path, Broken(pieces=2), SelectedConfig(steps=2, batch_size=8, accumulate=2, workers=2))
+
+
+def test_answers_to_a_data_set_are_those_one_by_one() -> None:
+    rng = np.random.default_rng(0)
+    model = SpikeBERT(SpikeBERTConfig(13, 8, 1, 2, 2, 2, max_length=9), rng)
+    encoded = Encoded(tuple(rng.integers(0, 13, length) for length in rng.integers(2, 10, 50)), None, 0.0, 0.0)
+
+    def logits(ids: Any, mask: Any, _: Any) -> Tensor:
+        out = model(ids, mask, features=False).logits
+        assert not out.requires_grad  # without a graph, in whichever thread
+        return out
+
+    found = predict_logits(logits, encoded, batch_size=8)
+    with no_grad():
+        for ids, row in zip(encoded.ids, found, strict=True):
+            np.testing.assert_allclose(model(ids[None]).logits.numpy()[0], row, atol=1e-5)
