@@ -189,9 +189,9 @@ def load(run: str | Path) -> LoadedRun:
         raise RunFolderError(problem(str(path), expected=expected, got=f"no {MODEL}", hint=hint))
     model, notes = _read_student(path / MODEL)
     label_names = _label_names(notes)
-    if len(label_names) != model.config.num_labels:
-        expected = f"the names of {model.config.num_labels} labels"
-        got, hint = str(len(label_names)), "the model.safetensors of a finished run"
+    if not len(label_names) == len(set(label_names)) == model.config.num_labels:
+        expected = f"{model.config.num_labels} different names of labels"
+        got, hint = ", ".join(label_names) or "none", "the model.safetensors of a finished run"
         raise CheckpointError(problem(str(path / MODEL), expected=expected, got=got, hint=hint))
     tokenizer = Tokenizer.from_file(path / TOKENIZER)
     tokenizer.check_matches(model.config.vocab_size)

@@ -254,6 +254,19 @@ def teacher_shape(run: Path) -> BertConfig | None:
     """
     for name in (FINETUNED, PRETRAINED):
         if (run / f"{name}.safetensors").is_file():
-            return BertConfig(**load_teacher(run, name)[1]["config"])
+            return _bert_config(run / f"{name}.safetensors", load_teacher(run, name)[1]["config"])
     given = read_state(run)["done"].get("read teacher", {}) if (run / STATE).is_file() else {}
-    return BertConfig(**given["shape"]) if given.get("shape") else None
+    return _bert_config(run / STATE, given["shape"]) if given.get("shape") else None
+
+
+def _bert_config(path: Path, shape: Mapping[str, Any]) -> BertConfig:
+    """A shape on record; what another version has written beside it is left alone.
+
+    Raises:
+        RunFolderError: it is the shape of no BERT.
+    """
+    try:
+        return BertConfig.of(shape)
+    except ConfigError as cause:
+        hint = restored_or_anew(path.parent)
+        raise RunFolderError(problem(str(path), expected="the shape of a BERT", got=str(cause), hint=hint)) from cause

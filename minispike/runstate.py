@@ -59,8 +59,17 @@ class _Energy(_Phase):
     teacher: NotRequired[_Costs]
 
 
-_Taken = TypedDict("_Taken", {"as it is": bool, "shape": NotRequired[dict[str, int] | None]})
-"""A given teacher; of an ONNX file the shape, by the names of ``BertConfig``, or None if its graph does not tell it."""
+class _Shape(TypedDict):
+    """As far as energy depends on it, by the names of ``BertConfig``."""
+
+    hidden_size: int
+    num_hidden_layers: int
+    num_attention_heads: int
+    intermediate_size: int
+
+
+_Taken = TypedDict("_Taken", {"as it is": bool, "shape": NotRequired[_Shape | None]})
+"""A given teacher; of an ONNX file the shape, or None if its graph does not tell it."""
 
 
 class _Trained(TypedDict):
@@ -85,12 +94,11 @@ READ_AGAIN: Mapping[str, Any] = {DISTILL: _Distilling, PRETRAIN: _Pretraining, F
 """For each job the phases whose results are read again, as far as the run has come."""
 
 
-class Distilled(TypedDict):
-    """Those that a finished run tells."""
-
-    texts: _Texts
-    evaluation: _Evaluation
-    energy: _Energy
+Distilled = TypedDict(
+    "Distilled",
+    {"texts": _Texts, "read teacher": NotRequired[_Taken], "evaluation": _Evaluation, "energy": _Energy},
+)
+"""Those that a finished run tells."""
 
 
 class CheckpointNotes(TypedDict):

@@ -15,6 +15,7 @@ from tiny import MODELS, Outcome, assert_mistake, distill, minispike, snapshot
 import minispike as package
 from minispike.cli import main
 from minispike.config import preset
+from minispike.settings import to_toml
 
 for library in ("tokenizers", "onnx", "onnxruntime", "safetensors", "matplotlib"):
     pytest.importorskip(library)
@@ -116,7 +117,17 @@ def test_settings_are_listed_and_the_last_word_counts(tmp_path: Path, monkeypatc
     tiny, mini = (str(preset(name).student.dim) for name in ("tiny", "mini"))
     assert (value("preset"), value("student.dim")) == ('"tiny"', tiny)
     assert (value("preset", "--data", "x"), value("student.dim", "--data", "x")) == ('"mini"', mini)
-    assert value("preset", "--set", "data.path=x") == '"mini"'
+    for setting in ("data.path=x", " data.path = x", 'data={path="x"}'):
+        assert (value("preset", "--set", setting), value("student.dim", "--set", setting)) == ('"mini"', mini)
+    whole = tmp_path / "whole.toml"
+    whole.write_text(to_toml(preset("tiny")), encoding="utf-8")
+    for wrong, told in (
+        (("--set", " preset=mini"), "preset: expected a flag of its own, got --set; try --preset mini"),
+        (("--config", whole, "--preset", "mini"), "--preset: expected a file that leaves settings to it, got"),
+        (("--data", ""), "--data: expected a value, got nothing; try leaving --data out"),
+    ):
+        outcome = minispike("distill", "--list-settings", *wrong)
+        assert outcome.code == 2 and told in outcome.err
     assert value("preset", "--data", "x", "--preset", "tiny") == '"tiny"'
     assert (value("preset", "--config", file), value("student.dim", "--config", file)) == ('"mini"', mini)
     assert value("preset", "--config", file, "--preset", "base") == '"base"'

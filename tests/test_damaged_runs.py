@@ -179,7 +179,13 @@ def test_damaged_notes_on_the_teacher(copy: Path) -> None:
     weights, notes = load_tensors(path)
     (copy / "x.tsv").write_text("text\ngood\n", encoding="utf-8")
     cases: list[tuple[dict[str, Any], str]] = [({}, "tensors of something else"), ({"config": 1}, "config = 1 (int)")]
-    notes["config"].pop("hidden_size")
+    config = notes["config"]
+    save_tensors(path, weights, {"config": config | {"pooling": "cls"}})  # of another version, perhaps
+    assert minispike("energy", copy, "--file", copy / "x.tsv").code == 0
+    save_tensors(path, weights, {"config": config | {"num_attention_heads": 0}})
+    outcome = minispike("energy", copy, "--file", copy / "x.tsv")
+    assert_mistake(outcome, "finetuned.safetensors: expected the shape of a BERT, got num_attention_heads: expected a")
+    config.pop("hidden_size")
     for damaged, told in (*cases, (notes, "no config.hidden_size")):
         save_tensors(path, weights, damaged)
         outcome = minispike("energy", copy, "--file", copy / "x.tsv")

@@ -1,6 +1,7 @@
 """Parts of a batch are computed side by side, and nothing but the time tells."""
 
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from minispike.errors import TrainingError
 from minispike.models.spikebert import SpikeBERT
 from minispike.models.spikebert_config import SpikeBERTConfig
 from minispike.modes import get_default_dtype, grad_enabled, no_grad
+from minispike.smooth import smooth_spikes, spikes_are_smooth
 from minispike.tensor import Tensor
 from minispike.train.loop import SelectedConfig
 from minispike.train.predict import predict_logits
@@ -28,7 +30,7 @@ def threads_of_blas() -> int:
 
 @pytest.mark.parametrize("count", [1, 2, 3])
 def test_results_come_in_the_order_of_the_jobs(count: int) -> None:
-    workers, first_may_end = Workers(count, 5), threading.Event()
+    workers, first_may_end = Workers(count), threading.Event()
 
     def work(job: int) -> tuple[int, str]:
         if job == 0 and count > 1:
@@ -45,35 +47,61 @@ def test_results_come_in_the_order_of_the_jobs(count: int) -> None:
 
 
 def test_an_error_is_raised_in_its_place_and_ends_the_rest() -> None:
-    workers = Workers(2, 3)
+    workers, done, gate = Workers(2), list[int](), threading.Event()
 
-    def work(job: int) -> float:
-        return 1 / job
+    def work(job: int) -> int:
+        if job == 1:
+            raise ZeroDivisionError
+        if job == 2:  # keeps a worker busy, so that what comes later is still waiting when the error is told
+            assert gate.wait(timeout=60)
+        done.append(job)
+        return job
 
-    results = workers.map(work, [1, 0, 2])
-    assert next(results) == 1.0
+    results = workers.map(work, [0, 1, 2, 2, 3, 4, 5])
+    assert next(results) == 0
     with pytest.raises(ZeroDivisionError):
         next(results)
+    gate.set()
+    workers.close()
+    assert 5 not in done and threads_of_blas() > 0
+
+
+def test_an_error_among_the_jobs_is_raised() -> None:
+    def jobs() -> Iterator[int]:
+        yield 1
+        raise KeyError("no job")
+
+    workers = Workers(2)
+    with pytest.raises(KeyError):
+        list(workers.map(lambda job: job, jobs()))
     workers.close()
 
 
-def test_workers_share_the_type_but_not_the_graph_switch() -> None:
-    workers = Workers(2, 2)
-    with default_dtype(np.float64), no_grad():
-        found = list(workers.map(lambda _: (get_default_dtype(), grad_enabled()), range(2)))
-    assert found == [(np.float64, True)] * 2
+def test_workers_share_type_and_spikes_but_not_the_graph_switch() -> None:
+    workers = Workers(2)
+    with default_dtype(np.float64), smooth_spikes(), no_grad():
+        switches = list(workers.map(lambda _: (get_default_dtype(), spikes_are_smooth(), grad_enabled()), range(2)))
+    assert switches == [(np.float64, True, True)] * 2
     workers.close()
 
 
-def test_products_take_one_thread_each_while_parts_are_computed() -> None:
+@pytest.mark.parametrize("count", [1, 2])
+def test_products_take_one_thread_each_while_parts_are_computed(count: int) -> None:
+    before, workers = threads_of_blas(), Workers(count)
+    assert set(workers.map(lambda _: threads_of_blas(), range(2))) == {1}
+    assert threads_of_blas() == before
+    workers.close()
+
+
+def test_products_get_their_threads_back_when_the_last_has_done() -> None:
+    """However the work of several threads overlaps."""
     before = threads_of_blas()
-    for workers in (Workers(2, 2), Workers(1, 2)):
-        assert set(workers.map(lambda _: threads_of_blas(), range(2))) == {1}
-        assert threads_of_blas() == before
-        workers.close()
-    alone = Workers(2, 1)
-    assert list(alone.map(lambda _: threads_of_blas(), range(1))) == [before]
-    alone.close()
+    first, second = (Workers(1).map(lambda job: job, range(2)) for _ in range(2))
+    assert (next(first), next(second)) == (0, 0)
+    first.close()
+    assert threads_of_blas() == 1
+    second.close()
+    assert threads_of_blas() == before
 
 
 def test_cores() -> None:
@@ -92,12 +120,19 @@ def test_training_ends_the_same_for_any_number_of_workers(tmp_path: Path) -> Non
 
 
 def test_a_part_that_fails_stops_the_training(tmp_path: Path) -> None:
-    class Broken(Regression):
+    class NoNumber(Regression):
         def terms(self, x: Any) -> Any:
             return {"loss": super().terms(x)["loss"] * np.nan}
 
+    class Raises(Regression):
+        def terms(self, x: Any) -> Any:
+            raise MemoryError
+
+    c = SelectedConfig(steps=2, batch_size=8, accumulate=2, workers=2)
     with pytest.raises(TrainingError, match="toy, step 0: loss: expected a finite number, got nan"):
-        run(tmp_path, Broken(pieces=2), SelectedConfig(steps=2, batch_size=8, accumulate=2, workers=2))
+        run(tmp_path / "nan", NoNumber(pieces=2), c)
+    with pytest.raises(MemoryError):
+        run(tmp_path / "error", Raises(pieces=2), c)
 
 
 def test_answers_to_a_data_set_are_those_one_by_one() -> None:

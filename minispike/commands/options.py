@@ -2,8 +2,8 @@
 
 import os
 import shlex
-import tomllib
 from argparse import Namespace
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -37,29 +37,30 @@ def assemble(args: Namespace, *, own_data: bool = False) -> RunConfig:
     Raises:
         ConfigError: an unknown preset or key, a wrong value, a file that is no TOML.
     """
-    begin = dict(text.partition("=")[::2] for text in args.set)
-    if "preset" in begin:
-        hint = f"--preset {begin['preset'] or 'mini'}"
-        raise ConfigError(problem("preset", expected="a flag of its own", got="--set", hint=hint))
-    table = _peek(args.config)
-    paths = getattr(args, "data", None), begin.get("data.path"), table.get("data.path")
-    own_data = own_data or any(paths)
-    name = args.preset or table.get("preset") or ("mini" if own_data else "tiny")
+    table = {} if args.config is None else load_toml(Path(args.config))
+    asked = args.preset or table.get("preset")
+    name = asked if isinstance(asked, str) else "mini" if own_data else "tiny"  # no name: a mistake that is told below
     config = replace(preset(name), backend=backend.current())
     if args.config is not None:
         config = read_toml(RunConfig, args.config, config)
-        _check_preset(args, config)
+        _check_preset(args, config, table)
     given = {flag: getattr(args, flag, None) for flag in FLAGS}
     for flag, value in given.items():
         if value == "":  # of a variable of the shell that is not set, say: the default would surprise
             raise ConfigError(problem(f"--{flag}", expected="a value", got="nothing", hint=f"leaving --{flag} out"))
     flags = [f"{FLAGS[flag]}={value}" for flag, value in given.items() if value is not None]
-    return _absolute(override(replace(config, preset=name), [*flags, *args.set]))
+    config = override(replace(config, preset=name), [*flags, *args.set])
+    if config.preset != name:
+        hint = f"--preset {config.preset or 'mini'}"
+        raise ConfigError(problem("preset", expected="a flag of its own", got="--set", hint=hint))
+    if config.data.path and not (asked or own_data):
+        return assemble(args, own_data=True)
+    return _absolute(config)
 
 
-def _check_preset(args: Namespace, config: RunConfig) -> None:
+def _check_preset(args: Namespace, config: RunConfig, table: Mapping[str, Any]) -> None:
     """Beside a file that has every setting, as that of a run has, a preset would be no more than a name."""
-    if args.preset is not None and not left_out(config, load_toml(Path(args.config))):
+    if args.preset is not None and not left_out(config, table):
         got = f"{args.config}, which has them all"
         raise ConfigError(
             problem("--preset", expected="a file that leaves settings to it", got=got, hint="--config alone")
@@ -115,16 +116,3 @@ def _absolute(config: RunConfig) -> RunConfig:
         if path := getattr(part, name):
             config = replace(config, **{section: replace(part, **{name: os.path.abspath(path)})})
     return config
-
-
-def _peek(file: str | None) -> dict[str, Any]:
-    """The two settings that decide on the preset. A file's mistakes are told when it is read in full."""
-    if file is None:
-        return {}
-    try:
-        table = tomllib.loads(Path(file).read_text(encoding="utf-8-sig"))
-    except (OSError, ValueError):
-        return {}
-    data = table.get("data")
-    found = {"preset": table.get("preset"), "data.path": data.get("path") if isinstance(data, dict) else None}
-    return {key: value for key, value in found.items() if isinstance(value, str)}

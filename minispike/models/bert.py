@@ -54,9 +54,18 @@ class BertConfig:
                     "num_attention_heads",
                     expected="a divisor of hidden_size",
                     got=got,
-                    hint="hidden_size / 64",
+                    hint="heads of 64, as many as fit into the width",
                 )
             )
+
+    @classmethod
+    def of(cls, fields: Mapping[str, Any]) -> "BertConfig":
+        """The shape that ``fields`` tell; what they tell beside it is left alone.
+
+        Raises:
+            ConfigError: the heads do not divide the width.
+        """
+        return cls(**{name: fields[name] for name in cls.__dataclass_fields__ if name in fields})
 
 
 @dataclass(frozen=True)
@@ -270,7 +279,7 @@ def bert_from_weights(config: Mapping[str, Any], weights: Mapping[str, Array], n
     Raises:
         CheckpointError: the weights do not fit.
     """
-    model = Bert(BertConfig(**{**config, "num_labels": num_labels}), np.random.default_rng(0))
+    model = Bert(BertConfig.of({**config, "num_labels": num_labels}), np.random.default_rng(0))
     kept = {n: w for n, w in weights.items() if num_labels or not n.startswith("classifier.")}
     fresh = model.state_dict()
     if (

@@ -13,7 +13,8 @@ same, and CUDA rounds sums, products and quotients as IEEE 754 says); backward, 
 
 What is fused, and what is left to the array operations, is said in `fuses`.
 
-Unverified on a GPU: the arithmetic is tested by compiling this very source for the CPU, the launch on a stand-in.
+Tested on a GPU by ``pytest -m gpu``; without one, the arithmetic by compiling this very source for the CPU, the
+launch on a stand-in.
 """
 
 from functools import cache

@@ -25,7 +25,7 @@ from minispike.train.journal import Journal
 from minispike.train.memory import keep_freed_memory
 from minispike.train.progress import Progress
 from minispike.train.schedule import Schedule
-from minispike.train.workers import Workers, cores
+from minispike.train.workers import USUAL, Workers, cores
 
 LOG_POINTS = 200
 """About how many lines of losses a phase leaves in the journal."""
@@ -63,7 +63,7 @@ class TrainConfig:
 
         On the backend in use: two workers make the most of a CPU's cores, while a GPU is best given all at once.
         """
-        return self.accumulate or min(2 if default_module() is np else 1, self.batch_size)
+        return self.accumulate or min(USUAL if default_module() is np else 1, self.batch_size)
 
     def rates(self) -> Schedule:
         """The learning rate over the phase."""
@@ -209,7 +209,7 @@ class _PartResult(NamedTuple):
 def _workers(task: Task, c: TrainConfig) -> Workers:
     """One for each core, or as many as asked for; a GPU takes one part at a time."""
     on_cpu = all(array_module(p.array) is np for _, p in task.model.named_parameters())
-    return Workers((c.workers or cores()) if on_cpu else 1, c.parts())
+    return Workers((c.workers or cores()) if on_cpu else 1)
 
 
 def _step(

@@ -6,16 +6,17 @@ from typing import Any
 
 import numpy as np
 
+from minispike.backend import default_module
 from minispike.data.batches import Batch, in_order
 from minispike.data.tokenizer import Encoded
 from minispike.tensor import Tensor, no_grad
-from minispike.train.workers import Workers, cores
+from minispike.train.workers import USUAL, Workers, cores
 
 
 def predict_logits(
     logits: Callable[[Any, Any, Any], Tensor], encoded: Encoded, batch_size: int = 64, pad_id: int = 0
 ) -> "np.ndarray[Any, Any]":
-    """Logits ``[N, C]`` of every text, on the host, without a graph; batches are computed side by side.
+    """Logits ``[N, C]`` of every text, on the host, without a graph; on a CPU two batches are computed side by side.
 
     Args:
         logits: from ids, mask and segments (or None) of a batch, arrays on the host, to a tensor ``[B, C]``. A model
@@ -30,7 +31,7 @@ def predict_logits(
             return logits(batch.input_ids, batch.mask, batch.segment_ids).numpy()
 
     batches = list(in_order(encoded, batch_size, pad_id=pad_id))
-    with closing(Workers(cores(), len(batches))) as workers:
+    with closing(Workers(min(USUAL, cores()) if default_module() is np else 1)) as workers:
         rows = list(workers.map(answers, batches))
     result = np.empty((len(encoded), rows[0].shape[1]), dtype=rows[0].dtype)
     for batch, values in zip(batches, rows, strict=True):

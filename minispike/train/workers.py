@@ -7,16 +7,21 @@ the part alone, and results come in the order of the parts: the numbers are the 
 
 import os
 import sys
-from collections.abc import Callable, Generator, Iterable
+import threading
+from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import contextmanager
 from functools import cache
 from typing import Any, TypeVar
 
 from minispike.modes import default_dtype, get_default_dtype
+from minispike.smooth import smooth_spikes, spikes_are_smooth
 
 Job = TypeVar("Job")
 Result = TypeVar("Result")
+
+USUAL = 2
+"""Parts that a batch is computed in on a CPU, and batches that are computed at a time without a graph."""
 
 
 def cores() -> int:
@@ -27,28 +32,25 @@ def cores() -> int:
 
 
 class Workers:
-    """Carries out jobs side by side, where there are several.
+    """Carries out jobs side by side, with each job's products of matrices on one thread.
 
     Args:
         count: jobs at a time; 1: one after the other, in the thread that asks.
-        jobs: that there will be at least; with a single one, the products of matrices keep all their threads.
     """
 
-    def __init__(self, count: int, jobs: int) -> None:
-        self.count = min(count, jobs)
-        self._pool = ThreadPoolExecutor(self.count) if self.count > 1 else None
-        self._blas = _blas() if jobs > 1 else None
+    def __init__(self, count: int) -> None:
+        self._pool = ThreadPoolExecutor(count) if count > 1 else None
 
     def map(self, function: Callable[[Job], Result], jobs: Iterable[Job]) -> Generator[Result]:
         """The results of ``function`` on each job, in order. An error of a job is raised in its place."""
-        with self._single_threaded_products():
+        with _single_threaded_products():
             if self._pool is None:
                 yield from map(function, jobs)
                 return
-            dtype = get_default_dtype()  # a switch of this thread, which the workers shall share
+            dtype, smooth = get_default_dtype(), spikes_are_smooth()  # switches of this thread, which the others share
 
             def carry_out(job: Job) -> Result:
-                with default_dtype(dtype):
+                with default_dtype(dtype), smooth_spikes(smooth):
                     return function(job)
 
             yield from self._pool.map(carry_out, jobs)
@@ -58,8 +60,34 @@ class Workers:
         if self._pool is not None:
             self._pool.shutdown(cancel_futures=True)
 
-    def _single_threaded_products(self) -> AbstractContextManager[Any]:
-        return nullcontext() if self._blas is None else self._blas.limit(limits=1, user_api="blas")
+
+class _Limit:
+    """The number of threads of a product is one for all threads of a process: who comes first sets it, who goes last
+    puts it back."""
+
+    def __init__(self) -> None:
+        self.lock, self.users, self.limiter = threading.Lock(), 0, None
+
+
+_limit: Any = _Limit()
+
+
+@contextmanager
+def _single_threaded_products() -> Iterator[None]:
+    """Within the block products take one thread each. Without threadpoolctl they take as many as they did before,
+    which costs time, and can change the last digits."""
+    with _limit.lock:
+        if not _limit.users and (blas := _blas()) is not None:
+            _limit.limiter = blas.limit(limits=1, user_api="blas")
+        _limit.users += 1
+    try:
+        yield
+    finally:
+        with _limit.lock:
+            _limit.users -= 1
+            if not _limit.users and _limit.limiter is not None:
+                _limit.limiter.restore_original_limits()
+                _limit.limiter = None
 
 
 @cache
@@ -67,6 +95,6 @@ def _blas() -> Any:
     """What tells the library of matrix products how many threads to use; None without threadpoolctl."""
     try:
         from threadpoolctl import ThreadpoolController
-    except ImportError:  # the numbers are the same, the time is not
+    except ImportError:
         return None
     return ThreadpoolController()
