@@ -58,7 +58,7 @@ class TeacherConfig:
     cache_mb: int = field(default=2048, metadata={"help": "most room for that folder on the disk; 0: no cache"})
     pretraining: TrainConfig = field(default_factory=lambda: TrainConfig(steps=2400, batch_size=64, learning_rate=2e-3))
     finetuning: SelectedConfig = field(
-        default_factory=lambda: SelectedConfig(steps=1700, batch_size=32, learning_rate=1e-3, schedule="linear")
+        default_factory=lambda: SelectedConfig(steps=2000, batch_size=32, learning_rate=1e-3, schedule="linear")
     )
 
     def __post_init__(self) -> None:
@@ -126,10 +126,16 @@ def _tiny() -> RunConfig:
         student=SpikeBERTConfig(
             dim=128, depth=2, heads=4, attention_scale=0.125, time_steps=2, max_length=32, threshold=0.5
         ),
-        stage1=Stage1Config(steps=200, batch_size=32, learning_rate=4e-3),
+        stage1=Stage1Config(steps=400, batch_size=32, learning_rate=4e-3),
         # Networks this small spend their time between the products, where parts would wait for each other.
         stage2=Stage2Config(
-            steps=900, batch_size=32, learning_rate=4e-3, accumulate=1, labelled=0.25, weights=LossWeights(features=5.0)
+            steps=1500,
+            batch_size=32,
+            learning_rate=4e-3,
+            accumulate=1,
+            evaluations=5,
+            labelled=0.25,
+            weights=LossWeights(features=5.0),
         ),
     )
 
