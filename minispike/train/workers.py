@@ -8,9 +8,8 @@ the part alone, and results come in the order of the parts: the numbers are the 
 import os
 import sys
 import threading
-from collections.abc import Callable, Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from functools import cache
 from typing import Any, TypeVar
 
@@ -43,7 +42,7 @@ class Workers:
 
     def map(self, function: Callable[[Job], Result], jobs: Iterable[Job]) -> Generator[Result]:
         """The results of ``function`` on each job, in order. An error of a job is raised in its place."""
-        with _single_threaded_products():
+        with _single_threaded_products:
             if self._pool is None:
                 yield from map(function, jobs)
                 return
@@ -61,33 +60,29 @@ class Workers:
             self._pool.shutdown(cancel_futures=True)
 
 
-class _Limit:
-    """The number of threads of a product is one for all threads of a process: who comes first sets it, who goes last
-    puts it back."""
+class _SingleThreadedProducts:
+    """Within a block of it products take one thread each. Without threadpoolctl they take as many as they did before,
+    which costs time, and can change the last digits.
+
+    The number of threads is one for a whole process: who comes first sets it, who goes last puts it back.
+    """
 
     def __init__(self) -> None:
-        self.lock, self.users, self.limiter = threading.Lock(), 0, None
+        self._lock, self._users = threading.Lock(), 0
+        self._limiter: Any = None
 
+    def __enter__(self) -> None:
+        with self._lock:
+            if not self._users and (blas := _blas()) is not None:
+                self._limiter = blas.limit(limits=1, user_api="blas")
+            self._users += 1
 
-_limit: Any = _Limit()
-
-
-@contextmanager
-def _single_threaded_products() -> Iterator[None]:
-    """Within the block products take one thread each. Without threadpoolctl they take as many as they did before,
-    which costs time, and can change the last digits."""
-    with _limit.lock:
-        if not _limit.users and (blas := _blas()) is not None:
-            _limit.limiter = blas.limit(limits=1, user_api="blas")
-        _limit.users += 1
-    try:
-        yield
-    finally:
-        with _limit.lock:
-            _limit.users -= 1
-            if not _limit.users and _limit.limiter is not None:
-                _limit.limiter.restore_original_limits()
-                _limit.limiter = None
+    def __exit__(self, *_: object) -> None:
+        with self._lock:
+            self._users -= 1
+            if not self._users and self._limiter is not None:
+                self._limiter.restore_original_limits()
+                self._limiter = None
 
 
 @cache
@@ -98,3 +93,6 @@ def _blas() -> Any:
     except ImportError:
         return None
     return ThreadpoolController()
+
+
+_single_threaded_products = _SingleThreadedProducts()
