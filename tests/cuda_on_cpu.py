@@ -107,6 +107,6 @@ def module(folder: Path) -> ModuleType:
 
     stand_in = ModuleType("stand_in_for_cupy")
     stand_in.RawModule = RawModule  # type: ignore[attr-defined]
-    for function in (np.ascontiguousarray, np.broadcast_to):
+    for function in (np.ascontiguousarray, np.broadcast_to, np.empty, np.full, np.zeros):
         setattr(stand_in, function.__name__, function)
     return stand_in

@@ -52,6 +52,22 @@ def test_layer_norm_leaves_its_input() -> None:
     np.testing.assert_array_equal(seed.data, np.ones((3, 4)))
 
 
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("eps", [1e-5, 0.1])
+def test_normed_linear(shape: tuple[int, ...], eps: float) -> None:
+    inputs = [random_leaf(shape, 1), random_leaf((4, 5), 2), *(random_leaf((4,), seed) for seed in (3, 4, 5))]
+    fused = Pair(lambda *a: F.normed_linear(*a, eps=eps), lambda *a: F.normed_linear_composed(*a, eps=eps), inputs)
+    assert_right(fused)
+
+
+def test_normed_linear_of_a_layer_with_large_weights_of_one_sign() -> None:
+    """The mean that is taken out of the weights may be many times what is left of them."""
+    x, rest = random_leaf((7, 5), 1), [random_leaf((4,), seed) for seed in (3, 4, 5)]
+    weight = leaf(random_leaf((4, 5), 2).numpy() + 1e3)
+    found, expected = F.normed_linear(x, weight, *rest), F.normed_linear_composed(x, weight, *rest)
+    np.testing.assert_allclose(found.data, expected.data, rtol=1e-10, atol=1e-10)
+
+
 @pytest.mark.parametrize(
     "ids", [[1, 1, 3, 0, 1], [[0, 5], [5, 2]], 4, [], np.zeros((2, 0), int), np.array([3, 3], np.uint8)]
 )
@@ -199,6 +215,9 @@ def ones(*shape: int) -> Tensor:
         lambda: F.layer_norm(ones(2, 3), ones(4), ones(4)),
         lambda: F.layer_norm(ones(2, 3), ones(3), ones(1)),
         lambda: F.layer_norm(ones(), ones(1), ones(1)),
+        lambda: F.normed_linear(ones(2, 3), ones(4, 5), *[ones(4)] * 3),
+        lambda: F.normed_linear(ones(2, 5), ones(4, 5), ones(5), ones(4), ones(4)),
+        lambda: F.normed_linear(ones(2, 5), ones(4, 5), *[ones(4)] * 2, ones(5)),
         lambda: F.embedding(np.array([0, 6]), ones(6, 3)),
         lambda: F.embedding(np.array([-1]), ones(6, 3)),
         lambda: F.embedding(np.array([1.0]), ones(6, 3)),

@@ -20,7 +20,7 @@ from minispike.checkpoint import load_tensors
 from minispike.errors import ConfigError, ShapeError, problem
 from minispike.models.inputs import token_ids, token_mask
 from minispike.models.spikebert_config import SpikeBERTConfig
-from minispike.nn.layers import Embedding, LayerNorm, Linear
+from minispike.nn.layers import Embedding, LayerNorm, Linear, normed_linear
 from minispike.nn.module import Module, ModuleList
 from minispike.ops import mean, sum_
 from minispike.snn.attention import spiking_attention
@@ -50,7 +50,7 @@ class SpikingLayer(Module):
         self.neuron = neuron
 
     def forward(self, x: Tensor, steps: int, name: str, observe: Observer | None) -> Tensor:
-        current = self.norm(self.linear(x))  # [T or 1, B, L, out]
+        current = normed_linear(x, self.linear, self.norm)  # [T or 1, B, L, out]
         spikes = lif(current, self.neuron, time_steps=steps)  # [T, B, L, out]
         if observe is not None:
             observe(f"{name}.input", x.array)
@@ -120,7 +120,7 @@ class Transform(Module):
         self.norm = LayerNorm(width)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.norm(self.linear(mean(x, 0)))  # [B, L, feature_dim]
+        return normed_linear(mean(x, 0), self.linear, self.norm)  # [B, L, feature_dim]
 
 
 class SpikeBERT(Module):

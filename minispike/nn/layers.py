@@ -45,6 +45,11 @@ class LayerNorm(Module):
         return F.layer_norm(x, self.weight, self.bias, self.eps)
 
 
+def normed_linear(x: Tensor, linear: Linear, norm: LayerNorm) -> Tensor:
+    """``norm(linear(x))`` as one op: ``[..., in_features]`` to ``[..., out_features]``."""
+    return F.normed_linear(x, linear.weight, linear.bias, norm.weight, norm.bias, norm.eps)
+
+
 class Embedding(Module):
     """A table of V rows of width D, drawn from N(0, std).
 

@@ -19,3 +19,8 @@ class Constants:
     reset: float | None
     detach_reset: bool
     surrogate: Surrogate
+
+    @property
+    def resting(self) -> float:
+        """The potential at which the membrane starts, and towards which it leaks."""
+        return self.reset or 0.0

@@ -60,7 +60,7 @@ extern "C" __global__ void lif_forward(
         const long long i = t * count + n;                                                 // [t, n]
         const real m = decay * potential + gain * x[repeated ? n : i] + offset;            // charge
         const real s = m >= threshold ? 1 : 0;                                             // fire
-        potential = hard ? m - s * (m - rest) : m - s * threshold;                         // reset
+        potential = hard ? (1 - s) * m + s * rest : m - s * threshold;                     // reset
         charged[i] = m;
         spikes[i] = s;
     }
@@ -148,18 +148,22 @@ def _launch(name: str, c: Constants, inputs: list[Array], outputs: list[Array], 
 
 def _reset(c: Constants) -> tuple[np.int32, float]:
     """Whether the reset is hard, and to where."""
-    return np.int32(c.reset is not None), float(c.reset or 0.0)
+    return np.int32(c.reset is not None), float(c.resting)
 
 
-def forward(x: Array, v: Array, c: Constants, spikes: Array, charged: Array, final: Array) -> None:
+def forward(x: Array, v: Array | None, c: Constants, spikes: Array, charged: Array, final: Array | None) -> None:
     """`kernels.forward` in one launch, with the same arguments."""
+    module = array_module(x)
+    v = module.full(spikes.shape[1], c.resting, dtype=x.dtype) if v is None else v
+    final = module.empty(spikes.shape[1], dtype=x.dtype) if final is None else final
     shape = [np.int32(len(spikes)), np.int32(len(x) == 1)]
     neuron = [float(c.decay), float(c.gain), float(c.offset), float(c.threshold), *_reset(c)]
     _launch("lif_forward", c, [x, v], [spikes, charged, final], [*shape, *neuron])
 
 
-def backward(grad: Array, dv: Array, c: Constants, spikes: Array, charged: Array, dx: Array) -> None:
+def backward(grad: Array, dv: Array | None, c: Constants, spikes: Array, charged: Array, dx: Array) -> None:
     """`kernels.backward` in one launch, with the same arguments; ``spikes`` as the reset saw them."""
+    dv = array_module(grad).zeros(grad.shape[1], dtype=grad.dtype) if dv is None else dv
     shape = [np.int32(len(grad)), np.int32(len(dx) == 1)]
     neuron = [float(c.decay), float(c.gain), float(c.threshold), *_reset(c)]
     slope = [np.int32(c.detach_reset), float(c.surrogate.alpha)]

@@ -100,15 +100,14 @@ class LIF(FusedOp):
 
     def __init__(self, neuron: LIFNeuron, steps: int, with_state: bool) -> None:
         self.constants, self.steps, self.with_state = neuron.constants(), steps, with_state
-        self.resting = neuron.resting
 
     def forward(self, x: Array, v: Array | None = None) -> Array:
         module, count = array_module(x), x[0].size
         self.x_shape, self.has_v = x.shape, v is not None
-        start = module.full(count, self.resting, dtype=x.dtype) if v is None else v.reshape(count)
+        start = None if v is None else v.reshape(count)
         out = module.empty((self.steps + self.with_state, count), dtype=x.dtype)
         charged = module.empty((self.steps, count), dtype=x.dtype)
-        final = out[self.steps] if self.with_state else module.empty(count, dtype=x.dtype)
+        final = out[self.steps] if self.with_state else None
         spikes = out[: self.steps]
         flat = x.reshape(len(x), count)
         seen = kernels.forward(flat, start, self.constants, spikes, charged, final)
@@ -119,11 +118,15 @@ class LIF(FusedOp):
     def backward_arrays(self, grad: Array) -> Sequence[Array | None]:
         module = array_module(grad)
         flat = grad.reshape(len(grad), self.spikes.shape[1])
-        dv = flat[self.steps].copy() if self.with_state else module.zeros_like(self.spikes[0])
+        dv = None
+        if self.with_state:
+            dv = flat[self.steps].copy()
+        elif self.has_v:
+            dv = module.zeros_like(self.spikes[0])
         dx = module.empty((self.x_shape[0], flat.shape[1]), dtype=grad.dtype)
         kernels.backward(flat[: self.steps], dv, self.constants, self.spikes, self.charged, dx, self.seen)
         dx = dx.reshape(self.x_shape)
-        return (dx, dv.reshape(self.x_shape[1:])) if self.has_v else (dx,)
+        return (dx,) if dv is None or not self.has_v else (dx, dv.reshape(self.x_shape[1:]))
 
 
 def _check(x: Tensor, v: Tensor | None, time_steps: int | None) -> int:
