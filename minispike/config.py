@@ -127,12 +127,10 @@ def _tiny() -> RunConfig:
             dim=128, depth=2, heads=4, attention_scale=0.125, time_steps=2, max_length=32, threshold=0.5
         ),
         stage1=Stage1Config(steps=400, batch_size=32, learning_rate=4e-3),
-        # Networks this small spend their time between the products, where parts would wait for each other.
         stage2=Stage2Config(
             steps=1500,
             batch_size=32,
             learning_rate=4e-3,
-            accumulate=1,
             evaluations=5,
             labelled=0.25,
             weights=LossWeights(features=5.0),

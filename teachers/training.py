@@ -1,8 +1,8 @@
 """Making a teacher with minispike itself: masked language modelling, then fine-tuning on a task."""
 
 from collections.abc import Iterator, Mapping
-from functools import partial
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -12,8 +12,34 @@ from minispike.metrics import accuracy
 from minispike.models.bert import Bert, MaskedLanguageModel
 from minispike.nn.losses import cross_entropy
 from minispike.tensor import Tensor
-from minispike.train.loop import Part
 from minispike.train.predict import predict_logits
+
+
+@dataclass(frozen=True, eq=False)
+class _Masked:
+    """Sentences with words hidden.
+
+    Args:
+        input_ids: ``[B, L]`` as the model sees them.
+        original: the sentences before.
+        chosen: booleans ``[B, L]``, the places where a word is to be guessed.
+        rng: generator for dropout.
+        share: of the places in the whole batch that are here.
+    """
+
+    input_ids: Any
+    original: Batch
+    chosen: Any
+    rng: np.random.Generator
+    share: float
+
+
+class _Labelled(NamedTuple):
+    """Sentences with labels, a generator for dropout, and the share of the whole batch that they are."""
+
+    batch: Batch
+    rng: np.random.Generator
+    share: float
 
 
 class Pretraining:
@@ -49,8 +75,8 @@ class Pretraining:
         self._stream = BatchStream(text, None, batch_size, [*seed_key, 0], tokenizer.pad_id)
         self._tokenizer, self._share, self._seed_key, self._parts = tokenizer, share, seed_key, parts
 
-    def parts(self, step: int) -> Iterator[Part]:
-        """The cross entropy of one batch, in parts; each weighs as much as its share of the chosen places."""
+    def parts(self, step: int) -> Iterator[_Masked]:
+        """One batch with words hidden, in parts."""
         rng = np.random.default_rng([*self._seed_key, 1, step])
         batch = self._stream.batch(step)
         special = (self._tokenizer.cls_id, self._tokenizer.sep_id)
@@ -64,15 +90,16 @@ class Pretraining:
         ids = np.where(chosen & (dice >= 0.9), random_ids, ids)
         total = int(chosen.sum())
 
-        def loss(rows: slice, dropped: np.random.Generator) -> Mapping[str, Tensor]:
-            part, picked = batch.part(rows), chosen[rows]
-            logits = self.model(ids[rows], part.mask, picked, part.segment_ids, dropped)
-            return {"loss": cross_entropy(logits, part.input_ids[picked]) * (int(picked.sum()) / total)}
-
         pieces = near_equal(len(batch), self._parts)
         for rows, dropped in zip(pieces, rng.spawn(len(pieces)), strict=True):
-            if chosen[rows].any():
-                yield partial(loss, rows, dropped)
+            if (picked := chosen[rows]).any():
+                yield _Masked(ids[rows], batch.part(rows), picked, dropped, int(picked.sum()) / total)
+
+    def losses(self, part: _Masked) -> Mapping[str, Tensor]:
+        """The cross entropy at the chosen places of a part."""
+        batch = part.original
+        logits = self.model(part.input_ids, batch.mask, part.chosen, batch.segment_ids, part.rng)
+        return {"loss": cross_entropy(logits, batch.input_ids[part.chosen]) * part.share}
 
     def evaluate(self) -> Mapping[str, float]:
         """Nothing: the last weights are kept."""
@@ -108,18 +135,20 @@ class FineTuning:
         self._stream = BatchStream(train[0], train[1], batch_size, [*seed_key, 0], pad_id)
         self._dev, self._seed_key, self._pad_id = dev, seed_key, pad_id
 
-    def parts(self, step: int) -> Iterator[Part]:
-        """The cross entropy of one batch, with dropout, in parts; each weighs as much as its share of the sentences."""
+    def parts(self, step: int) -> Iterator[_Labelled]:
+        """One batch, in parts."""
         rng = np.random.default_rng([*self._seed_key, 1, step])
         batch = self._stream.batch(step)
-
-        def loss(part: Batch, dropped: np.random.Generator) -> Mapping[str, Tensor]:
-            out = self.model(part.input_ids, part.mask, part.segment_ids, dropped)
-            return {"loss": cross_entropy(out.logits, part.labels) * (len(part) / len(batch))}
-
         pieces = near_equal(len(batch), self._parts)
         for rows, dropped in zip(pieces, rng.spawn(len(pieces)), strict=True):
-            yield partial(loss, batch.part(rows), dropped)
+            part = batch.part(rows)
+            yield _Labelled(part, dropped, len(part) / len(batch))
+
+    def losses(self, part: _Labelled) -> Mapping[str, Tensor]:
+        """The cross entropy of a part, with dropout."""
+        batch = part.batch
+        out = self.model(batch.input_ids, batch.mask, batch.segment_ids, part.rng)
+        return {"loss": cross_entropy(out.logits, batch.labels) * part.share}
 
     def evaluate(self) -> Mapping[str, float]:
         """Accuracy on dev."""

@@ -325,7 +325,10 @@ class Task:
 
     def parts(self, step):
         ids = np.random.default_rng(step).integers(0, 11, (3, 4))
-        yield lambda: {"loss": cross_entropy(self.model(ids, np.ones((3, 4), bool)).logits, np.array([0, 1, 0]))}
+        yield ids
+
+    def losses(self, ids):
+        return {"loss": cross_entropy(self.model(ids, np.ones((3, 4), bool)).logits, np.array([0, 1, 0]))}
 
     def evaluate(self):
         return {"score": 0.0}

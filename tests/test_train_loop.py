@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +20,7 @@ from minispike.errors import ConfigError, TrainingError
 from minispike.ops import mean
 from minispike.tensor import Tensor
 from minispike.train.journal import Journal
-from minispike.train.loop import Part, SelectedConfig, TrainConfig, _evaluation_due
+from minispike.train.loop import SelectedConfig, TrainConfig, _evaluation_due
 
 # ---- Learning and selecting
 
@@ -60,7 +59,7 @@ def test_the_first_step_by_hand(tmp_path: Path) -> None:
 @pytest.mark.parametrize("everything", [False, True])
 def test_what_decays(tmp_path: Path, everything: bool) -> None:
     class Still(Regression):
-        def terms(self, x: Any) -> Mapping[str, Tensor]:
+        def losses(self, x: Any) -> Mapping[str, Tensor]:
             return {"loss": (mean(self.model.weight) + mean(self.model.bias)) * 0.0}
 
         def evaluate(self) -> Mapping[str, float]:
@@ -180,13 +179,17 @@ class Breaks(Regression):
         super().__init__(pieces=pieces)
         self.breaks_at, self.term, self.factor = step, term, factor
 
-    def parts(self, step: int) -> Iterator[Part]:
+    def parts(self, step: int) -> Iterator[tuple[bool, Any]]:
         *sound, last = super().parts(step)
-        yield from sound
-        yield partial(self.broken, last) if step == self.breaks_at else last
+        yield from ((False, part) for part in sound)
+        yield step == self.breaks_at, last
 
-    def broken(self, part: Part) -> Mapping[str, Tensor]:
-        terms = dict(part())
+    def losses(self, part: tuple[bool, Any]) -> Mapping[str, Tensor]:
+        breaks, x = part
+        terms = dict(super().losses(x))
+        return self.broken(terms) if breaks else terms
+
+    def broken(self, terms: dict[str, Tensor]) -> Mapping[str, Tensor]:
         return terms | {self.term: terms[self.term] * self.factor}
 
 
@@ -218,8 +221,8 @@ def test_a_gradient_that_is_no_number(tmp_path: Path) -> None:
     """A finite loss may have a gradient beyond all numbers."""
 
     class Steep(Breaks):
-        def broken(self, part: Part) -> Mapping[str, Tensor]:
-            return {"loss": part()["loss"] + mean(self.model.weight) * 0.0 * 1e300 * 1e300}
+        def broken(self, terms: dict[str, Tensor]) -> Mapping[str, Tensor]:
+            return {"loss": terms["loss"] + mean(self.model.weight) * 0.0 * 1e300 * 1e300}
 
     task = Steep(3, "loss", 1.0)
     with np.errstate(all="ignore"), pytest.raises(TrainingError, match="toy, step 3: the norm of the gradient"):

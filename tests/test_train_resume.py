@@ -13,7 +13,7 @@ from toy_regression import CONFIG, NEVER, Lines, Regression, assert_same_weights
 
 from minispike.checkpoint import load_tensors
 from minispike.train.journal import Journal
-from minispike.train.loop import Keeper, Part, SelectedConfig, TrainConfig, train
+from minispike.train.loop import Keeper, SelectedConfig, TrainConfig, train
 
 
 class Interruption(BaseException):
@@ -30,7 +30,7 @@ class Fragile(Regression):
         super().__init__(**how)
         self.keeper, self.saved_after, self.dies_in, self.after_parts = keeper, saved_after, dies_in, after_parts
 
-    def parts(self, step: int) -> Iterator[Part]:
+    def parts(self, step: int) -> Iterator[Any]:
         self.keeper.minutes = 0 if step == self.saved_after else NEVER
         for number, part in enumerate(super().parts(step)):
             if step == self.dies_in and number == self.after_parts:
@@ -135,7 +135,7 @@ def test_seconds_add_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
     monkeypatch.setattr("minispike.train.loop.time.monotonic", lambda: now[0])
 
     class Slow(Regression):
-        def parts(self, step: int) -> Iterator[Part]:
+        def parts(self, step: int) -> Iterator[Any]:
             now[0] += 60.0
             if step == 7 and self.dies:
                 raise Interruption

@@ -17,9 +17,12 @@ from minispike.models.spikebert_config import SpikeBERTConfig
 from minispike.modes import get_default_dtype, grad_enabled, no_grad
 from minispike.smooth import smooth_spikes, spikes_are_smooth
 from minispike.tensor import Tensor
+from minispike.train import loop, processes
 from minispike.train.loop import SelectedConfig
 from minispike.train.predict import predict_logits
 from minispike.train.workers import Workers, cores
+
+needs_processes = pytest.mark.skipif(not processes.AVAILABLE, reason="needs a system that copies processes")
 
 
 def threads_of_blas() -> int:
@@ -28,9 +31,13 @@ def threads_of_blas() -> int:
     return max(pool["num_threads"] for pool in info if pool["user_api"] == "blas")
 
 
+def same(job: int) -> int:
+    return job
+
+
 @pytest.mark.parametrize("count", [1, 2, 3])
 def test_results_come_in_the_order_of_the_jobs(count: int) -> None:
-    workers, first_may_end = Workers(count), threading.Event()
+    first_may_end = threading.Event()
 
     def work(job: int) -> tuple[int, str]:
         if job == 0 and count > 1:
@@ -39,7 +46,8 @@ def test_results_come_in_the_order_of_the_jobs(count: int) -> None:
             first_may_end.set()
         return job, threading.current_thread().name
 
-    found = list(workers.map(work, range(5)))
+    workers = Workers(work, count)
+    found = list(workers.map(range(5)))
     workers.close()
     assert [job for job, _ in found] == list(range(5))
     names = {name for _, name in found}
@@ -47,7 +55,7 @@ def test_results_come_in_the_order_of_the_jobs(count: int) -> None:
 
 
 def test_an_error_is_raised_in_its_place_and_ends_the_rest() -> None:
-    workers, done, gate = Workers(2), list[int](), threading.Event()
+    done, gate = list[int](), threading.Event()
 
     def work(job: int) -> int:
         if job == 1:
@@ -57,7 +65,8 @@ def test_an_error_is_raised_in_its_place_and_ends_the_rest() -> None:
         done.append(job)
         return job
 
-    results = workers.map(work, [0, 1, 2, 2, 3, 4, 5])
+    workers = Workers(work, 2)
+    results = workers.map([0, 1, 2, 2, 3, 4, 5])
     assert next(results) == 0
     with pytest.raises(ZeroDivisionError):
         next(results)
@@ -71,24 +80,24 @@ def test_an_error_among_the_jobs_is_raised() -> None:
         yield 1
         raise KeyError("no job")
 
-    workers = Workers(2)
+    workers = Workers(same, 2)
     with pytest.raises(KeyError):
-        list(workers.map(lambda job: job, jobs()))
+        list(workers.map(jobs()))
     workers.close()
 
 
 def test_workers_share_type_and_spikes_but_not_the_graph_switch() -> None:
-    workers = Workers(2)
+    workers = Workers(lambda _: (get_default_dtype(), spikes_are_smooth(), grad_enabled()), 2)
     with default_dtype(np.float64), smooth_spikes(), no_grad():
-        switches = list(workers.map(lambda _: (get_default_dtype(), spikes_are_smooth(), grad_enabled()), range(2)))
+        switches = list(workers.map(range(2)))
     assert switches == [(np.float64, True, True)] * 2
     workers.close()
 
 
 @pytest.mark.parametrize("count", [1, 2])
 def test_products_take_one_thread_each_while_parts_are_computed(count: int) -> None:
-    before, workers = threads_of_blas(), Workers(count)
-    assert set(workers.map(lambda _: threads_of_blas(), range(2))) == {1}
+    before, workers = threads_of_blas(), Workers(lambda _: threads_of_blas(), count)
+    assert set(workers.map(range(2))) == {1}
     assert threads_of_blas() == before
     workers.close()
 
@@ -96,7 +105,7 @@ def test_products_take_one_thread_each_while_parts_are_computed(count: int) -> N
 def test_products_get_their_threads_back_when_the_last_has_done() -> None:
     """However the work of several threads overlaps."""
     before = threads_of_blas()
-    first, second = (Workers(1).map(lambda job: job, range(2)) for _ in range(2))
+    first, second = (Workers(same, 1).map(range(2)) for _ in range(2))
     assert (next(first), next(second)) == (0, 0)
     first.close()
     assert threads_of_blas() == 1
@@ -108,9 +117,16 @@ def test_cores() -> None:
     assert cores() >= 1
 
 
-def test_training_ends_the_same_for_any_number_of_workers(tmp_path: Path) -> None:
+@pytest.fixture(params=["threads", pytest.param("processes", marks=needs_processes)])
+def kind(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """What parts of a batch are computed in."""
+    monkeypatch.setattr(loop, "AVAILABLE", request.param == "processes")
+    return str(request.param)
+
+
+def test_training_ends_the_same_for_any_number_of_workers(tmp_path: Path, kind: str) -> None:
     found: list[Any] = []
-    for workers in (1, 2, 4):
+    for workers in (1, 2, 3, 4, 6):
         task = Regression(pieces=4)
         c = SelectedConfig(steps=20, batch_size=8, learning_rate=0.05, accumulate=4, workers=workers)
         found.append((task, *run(tmp_path / str(workers), task, c)))
@@ -119,13 +135,13 @@ def test_training_ends_the_same_for_any_number_of_workers(tmp_path: Path) -> Non
         assert (facts, lines) == found[0][1:]
 
 
-def test_a_part_that_fails_stops_the_training(tmp_path: Path) -> None:
+def test_a_part_that_fails_stops_the_training(tmp_path: Path, kind: str) -> None:
     class NoNumber(Regression):
-        def terms(self, x: Any) -> Any:
-            return {"loss": super().terms(x)["loss"] * np.nan}
+        def losses(self, x: Any) -> Any:
+            return {"loss": super().losses(x)["loss"] * np.nan}
 
     class Raises(Regression):
-        def terms(self, x: Any) -> Any:
+        def losses(self, x: Any) -> Any:
             raise MemoryError
 
     c = SelectedConfig(steps=2, batch_size=8, accumulate=2, workers=2)

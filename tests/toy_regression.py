@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +12,7 @@ from minispike.nn.layers import Linear
 from minispike.ops import mean
 from minispike.tensor import Tensor
 from minispike.train.journal import Journal
-from minispike.train.loop import Keeper, Part, SelectedConfig, TrainConfig, train
+from minispike.train.loop import Keeper, SelectedConfig, TrainConfig, train
 
 TRUTH = np.array([[1.0, -2.0, 0.5]])
 NEVER = math.inf  # minutes
@@ -42,13 +41,12 @@ class Regression:
         self.evaluated: list[int] = []
         self.weights_then: list[dict[str, Any]] = []
 
-    def parts(self, step: int) -> Iterator[Part]:
+    def parts(self, step: int) -> Iterator[Any]:
         self.asked.append(step)
         x = np.random.default_rng([9, step]).normal(size=(8, 3))
-        for rows in np.split(x, self.pieces):
-            yield partial(self.terms, rows)
+        yield from np.split(x, self.pieces)
 
-    def terms(self, x: Any) -> Mapping[str, Tensor]:
+    def losses(self, x: Any) -> Mapping[str, Tensor]:
         error = self.model(Tensor(x)) - Tensor(x @ TRUTH.T + 1)
         loss = mean(error * error) * (1 / self.pieces)
         return {"square": loss, "half": loss * 0.5, "loss": loss}

@@ -8,7 +8,7 @@ Direct training reads labelled sentences and labels alone.
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import partial, reduce
+from functools import reduce
 from typing import Any
 
 import numpy as np
@@ -24,7 +24,7 @@ from minispike.models.spikebert import SpikeBERT
 from minispike.nn.losses import cross_entropy, kl_divergence
 from minispike.ops import add
 from minispike.tensor import Tensor
-from minispike.train.loop import Part, SelectedConfig, TrainConfig
+from minispike.train.loop import SelectedConfig, TrainConfig
 from minispike.train.predict import predict_logits
 
 
@@ -79,21 +79,35 @@ class Source:
 
 @dataclass(frozen=True)
 class _Lesson:
-    """A source's batch of one step with all that is asked of it: None for what is not.
+    """Sentences of a source with all that is asked of them: None for what is not.
 
     Args:
         batch: of B sentences.
         hidden: the teacher's hidden states, one ``[B, L, D_t]`` a layer.
         logits: the teacher's, ``[B, C]``.
         labels: ``[B]``.
-        share: of the step's sentences that are this source's.
+        of_sentences: share of a step's sentences that these are.
+        of_tokens: share of a step's tokens, as if sources of as many sentences had as many tokens.
     """
 
     batch: Batch
     hidden: Sequence[Any] | None
     logits: Any | None
     labels: Any | None
-    share: float
+    of_sentences: float
+    of_tokens: float
+
+    def part(self, rows: slice) -> "_Lesson":
+        """Some of the sentences."""
+        part = self.batch.part(rows)
+        return _Lesson(
+            part,
+            None if self.hidden is None else [states[rows] for states in self.hidden],
+            None if self.logits is None else self.logits[rows],
+            None if self.labels is None else self.labels[rows],
+            self.of_sentences * len(part) / len(self.batch),
+            self.of_tokens * int(part.mask.sum()) / int(self.batch.mask.sum()),
+        )
 
 
 class Distillation:
@@ -133,15 +147,19 @@ class Distillation:
         self._streams = [BatchStream(s.texts, s.labels, s.size, [*seed_key, i], pad_id) for i, s in enumerate(sources)]
         self._target = None if embedding_target is None else self._placed(embedding_target, np.float32)
 
-    def parts(self, step: int) -> Iterator[Part]:
-        """The terms of each part of each source, weighted."""
+    def parts(self, step: int) -> Iterator[_Lesson | None]:
+        """The parts of each source; None stands for the table of embeddings."""
         for source, stream in zip(self._sources, self._streams, strict=True):
             lesson = self._lesson(source, stream, step)
             if lesson is not None:
                 for rows in near_equal(len(lesson.batch), self._parts):
-                    yield partial(self._terms, lesson, rows)
+                    yield lesson.part(rows)
         if self._weights.embedding and self._target is not None:
-            yield self._embedding_term
+            yield None
+
+    def losses(self, part: _Lesson | None) -> Mapping[str, Tensor]:
+        """The weighted terms of a part."""
+        return self._embedding_term() if part is None else self._terms(part)
 
     def _embedding_term(self) -> Mapping[str, Tensor]:
         """How far the student's table is from the teacher's: once a step."""
@@ -163,29 +181,27 @@ class Distillation:
         if teacher is not None:
             teacher.prefetch(stream.batch(step + 1))
         share = source.size / sum(s.size for s in self._sources)
-        return _Lesson(batch, hidden, logits, labels, share)
+        return _Lesson(batch, hidden, logits, labels, share, share)
 
-    def _terms(self, lesson: _Lesson, rows: slice) -> dict[str, Tensor]:
-        """The weighted terms of a part of a batch.
+    def _terms(self, lesson: _Lesson) -> dict[str, Tensor]:
+        """The weighted terms of some sentences.
 
-        Each is a mean, over tokens or sentences, and counts as much as the part's share of what it is a mean of:
-        so the parts add up to the whole.
+        Each is a mean, over tokens or sentences, and counts as much as their share of what it is a mean of: so the
+        parts add up to the whole.
         """
-        w, part = self._weights, lesson.batch.part(rows)
-        mask = self._placed(part.mask)
-        out = self.model(part.input_ids, mask, features=lesson.hidden is not None)
-        of_sentences = lesson.share * len(part) / len(lesson.batch)
+        w = self._weights
+        mask = self._placed(lesson.batch.mask)
+        out = self.model(lesson.batch.input_ids, mask, features=lesson.hidden is not None)
         terms: dict[str, Tensor] = {}
         if lesson.hidden is not None:
-            targets = [states[rows] for states in lesson.hidden]
-            loss = self._features(out.hidden_states, targets, mask)
-            of_tokens = lesson.share * int(part.mask.sum()) / int(lesson.batch.mask.sum())
-            terms["features"] = loss * (w.features * (of_tokens if self._alignment.masked else of_sentences))
+            share = lesson.of_tokens if self._alignment.masked else lesson.of_sentences
+            terms["features"] = self._features(out.hidden_states, lesson.hidden, mask) * (w.features * share)
         if lesson.logits is not None:
-            terms["logits"] = kl_divergence(lesson.logits[rows], out.logits, w.temperature) * (w.logits * of_sentences)
+            loss = kl_divergence(lesson.logits, out.logits, w.temperature)
+            terms["logits"] = loss * (w.logits * lesson.of_sentences)
         if lesson.labels is not None:
-            loss = cross_entropy(out.logits, lesson.labels[rows])
-            terms["cross_entropy"] = loss * (w.cross_entropy * of_sentences)
+            loss = cross_entropy(out.logits, lesson.labels)
+            terms["cross_entropy"] = loss * (w.cross_entropy * lesson.of_sentences)
         return terms | {"loss": reduce(add, terms.values())}
 
     def _placed(self, value: Any, dtype: Any = None) -> Any:

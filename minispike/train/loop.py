@@ -7,22 +7,23 @@ numbers of a run that was never interrupted.
 
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, Protocol
+from typing import Any, Literal, Protocol
 
 import numpy as np
 
 from minispike.backend import array_module, default_module
 from minispike.checkpoint import Arrays, load_tensors, part, save_tensors
 from minispike.errors import ConfigError, TrainingError, problem
-from minispike.nn.module import Module
+from minispike.nn.module import Module, Parameter
 from minispike.nn.optim import AdamW, clip_gradients
 from minispike.tensor import Tensor, grad
 from minispike.train.journal import Journal
 from minispike.train.memory import keep_freed_memory
+from minispike.train.processes import AVAILABLE, PartResult, Processes
 from minispike.train.progress import Progress
 from minispike.train.schedule import Schedule
 from minispike.train.workers import USUAL, Workers, cores
@@ -89,10 +90,6 @@ class SelectedConfig(TrainConfig):
         self._check(0, "patience")
 
 
-Part = Callable[[], Mapping[str, Tensor]]
-"""Computes a part of a step's batch: ``"loss"``, weighted so that the parts add up, and any terms worth logging."""
-
-
 class Task(Protocol):
     """What a phase trains, and on what."""
 
@@ -103,9 +100,17 @@ class Task(Protocol):
         """Whose parameters are trained, selected by dev, and left at their best."""
         ...
 
-    def parts(self, step: int) -> Iterator[Part]:
-        """The parts of a step's batch. They are asked for in order and may be computed side by side, in threads of
-        their own: so they draw from no generator that they share, and change nothing."""
+    def parts(self, step: int) -> Iterator[Any]:
+        """What each part of a step's batch is computed from: data that can be pickled, for another process may get
+        it. The parts are asked for in order."""
+        ...
+
+    def losses(self, part: Any) -> Mapping[str, Tensor]:
+        """``"loss"`` of a part, weighted so that the parts add up, and any terms worth logging.
+
+        Parts are computed side by side, in processes or threads of their own: so this depends on the part and the
+        weights alone, and changes nothing.
+        """
         ...
 
     def evaluate(self) -> Mapping[str, float]:
@@ -172,7 +177,8 @@ def train(task: Task, c: TrainConfig, keeper: Keeper) -> Mapping[str, float]:
     start, before = _resume(task, optimiser, selection, keeper)
     began = saved = time.monotonic()
     rates = c.rates()
-    with Progress(task.name, c.steps, start=start) as progress, closing(_workers(task, c)) as workers:
+    parameters = list(optimiser.parameters.values())
+    with Progress(task.name, c.steps, start=start) as progress, closing(_workers(task, parameters, c)) as workers:
         for step in range(start, c.steps):
             if selection.stopped:
                 break
@@ -199,35 +205,35 @@ def train(task: Task, c: TrainConfig, keeper: Keeper) -> Mapping[str, float]:
     return {"score": selection.best, "step": selection.best_step, "seconds": seconds}
 
 
-class _PartResult(NamedTuple):
-    """The terms of a part's loss, and the gradients of all parameters; none of these after a term that is no number."""
+def _workers(task: Task, parameters: Sequence[Parameter], c: TrainConfig) -> Processes | Workers[Any, PartResult]:
+    """Who computes the parts: one worker for each core, or as many as asked for; a GPU takes one part at a time."""
 
-    terms: Mapping[str, float]
-    gradients: Sequence[Tensor | None]
+    def compute(part: Any) -> PartResult:
+        with np.errstate(all="ignore"):  # what is no number is told by `_step`
+            losses = task.losses(part)
+            terms = {name: value.item() for name, value in losses.items()}
+            sound = all(math.isfinite(number) for number in terms.values())
+            return PartResult(terms, grad(losses["loss"], parameters, retain_graph=False) if sound else ())
 
-
-def _workers(task: Task, c: TrainConfig) -> Workers:
-    """One for each core, or as many as asked for; a GPU takes one part at a time."""
-    on_cpu = all(array_module(p.array) is np for _, p in task.model.named_parameters())
-    return Workers((c.workers or cores()) if on_cpu else 1)
+    on_cpu = all(array_module(p.array) is np for p in parameters)
+    count = (c.workers or cores()) if on_cpu else 1
+    return Processes(compute, parameters, count) if AVAILABLE and count > 1 else Workers(compute, count)
 
 
 def _step(
-    task: Task, optimiser: AdamW, workers: Workers, step: int, rate: float, clip: float, checkpoint: Path
+    task: Task,
+    optimiser: AdamW,
+    workers: Processes | Workers[Any, PartResult],
+    step: int,
+    rate: float,
+    clip: float,
+    checkpoint: Path,
 ) -> dict[str, float]:
     """One change of the weights; the terms of its loss, summed over the parts of the batch."""
     parameters = list(optimiser.parameters.values())
-
-    def compute(part: Part) -> _PartResult:
-        with np.errstate(all="ignore"):  # what is no number is told below
-            losses = part()
-            terms = {name: value.item() for name, value in losses.items()}
-            sound = all(math.isfinite(number) for number in terms.values())
-            return _PartResult(terms, grad(losses["loss"], parameters, retain_graph=False) if sound else ())
-
     sums: dict[str, float] = {}
     optimiser.zero_grad()
-    with closing(workers.map(compute, task.parts(step))) as results:
+    with closing(workers.map(task.parts(step))) as results:
         for terms, gradients in results:
             for name, number in terms.items():
                 if not math.isfinite(number):

@@ -31,8 +31,8 @@ def predict_logits(
             return logits(batch.input_ids, batch.mask, batch.segment_ids).numpy()
 
     batches = list(in_order(encoded, batch_size, pad_id=pad_id))
-    with closing(Workers(min(USUAL, cores()) if default_module() is np else 1)) as workers:
-        rows = list(workers.map(answers, batches))
+    with closing(Workers(answers, min(USUAL, cores()) if default_module() is np else 1)) as workers:
+        rows = list(workers.map(batches))
     result = np.empty((len(encoded), rows[0].shape[1]), dtype=rows[0].dtype)
     for batch, values in zip(batches, rows, strict=True):
         result[batch.index] = values

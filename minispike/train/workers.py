@@ -11,7 +11,7 @@ import threading
 from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
-from typing import Any, TypeVar
+from typing import Any, Generic, TypeVar
 
 from minispike.modes import default_dtype, get_default_dtype
 from minispike.smooth import smooth_spikes, spikes_are_smooth
@@ -30,27 +30,28 @@ def cores() -> int:
     return os.cpu_count() or 1
 
 
-class Workers:
+class Workers(Generic[Job, Result]):
     """Carries out jobs side by side, with each job's products of matrices on one thread.
 
     Args:
+        function: a job's result.
         count: jobs at a time; 1: one after the other, in the thread that asks.
     """
 
-    def __init__(self, count: int) -> None:
-        self._pool = ThreadPoolExecutor(count) if count > 1 else None
+    def __init__(self, function: Callable[[Job], Result], count: int) -> None:
+        self._function, self._pool = function, ThreadPoolExecutor(count) if count > 1 else None
 
-    def map(self, function: Callable[[Job], Result], jobs: Iterable[Job]) -> Generator[Result]:
-        """The results of ``function`` on each job, in order. An error of a job is raised in its place."""
-        with _single_threaded_products:
+    def map(self, jobs: Iterable[Job]) -> Generator[Result]:
+        """The result of each job, in order. An error of a job is raised in its place."""
+        with single_threaded_products:
             if self._pool is None:
-                yield from map(function, jobs)
+                yield from map(self._function, jobs)
                 return
             dtype, smooth = get_default_dtype(), spikes_are_smooth()  # switches of this thread, which the others share
 
             def carry_out(job: Job) -> Result:
                 with default_dtype(dtype), smooth_spikes(smooth):
-                    return function(job)
+                    return self._function(job)
 
             yield from self._pool.map(carry_out, jobs)
 
@@ -95,4 +96,5 @@ def _blas() -> Any:
     return ThreadpoolController()
 
 
-_single_threaded_products = _SingleThreadedProducts()
+single_threaded_products = _SingleThreadedProducts()
+"""Entered with ``with``: products of matrices take one thread each, in the whole process."""

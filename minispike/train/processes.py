@@ -1,0 +1,187 @@
+"""Processes that compute the parts of a batch side by side, for networks too small for threads.
+
+Threads of Python take turns between two operations of NumPy. Where an operation takes a tenth of a millisecond that
+costs nothing; where it takes a hundredth, two threads together are no faster than one. Processes wait for nobody. They
+are copies of this one, made when a phase begins (``fork``), so that they know the model and its task already. All of
+them see the same weights, in memory that they share, and leave their gradients in such memory. What a part gives
+depends on the part alone, and results come in the order of the parts: the numbers are the same for any number of
+processes, and the same as those of threads.
+"""
+
+import math
+import mmap
+import multiprocessing
+import signal
+import sys
+import traceback
+import warnings
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
+from contextlib import suppress
+from multiprocessing.connection import Connection
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from minispike.backend import lock
+from minispike.errors import TrainingError, problem
+from minispike.nn.module import Parameter
+from minispike.tensor import Tensor
+from minispike.train.workers import single_threaded_products
+
+AVAILABLE = sys.platform == "linux"
+"""Whether processes can be copied: Windows has no ``fork``, and on macOS system libraries do not survive one."""
+
+ALIGNMENT = 64
+"""Bytes of a cache line, at multiples of which shared arrays begin."""
+
+
+class PartResult(NamedTuple):
+    """The terms of a part's loss, and the gradient of each parameter: None where the loss does not depend on it, and
+    no gradients at all after a term that is no number."""
+
+    terms: Mapping[str, float]
+    gradients: Sequence[Tensor | None]
+
+
+class Processes:
+    """Computes parts in this process and in copies of it, at the same time.
+
+    Until `close` the parameters lie in shared memory: they may be changed in place, but not assigned to.
+
+    Args:
+        compute: the terms and gradients of a part.
+        parameters: what ``compute`` takes the gradients of, in its order; arrays of NumPy's.
+        count: processes, this one included.
+    """
+
+    def __init__(self, compute: Callable[[Any], PartResult], parameters: Sequence[Parameter], count: int) -> None:
+        self._compute, self._parameters = compute, parameters
+        arrays = [p.array for p in parameters]
+        for p, shared in zip(parameters, _shared_arrays(arrays), strict=True):
+            shared[...] = p.array
+            lock(shared)
+            p.array = shared
+        self._helpers: list[_Helper] = []
+        for _ in range(count - 1):
+            self._helpers.append(_Helper(compute, _shared_arrays(arrays), self._helpers))
+
+    def map(self, parts: Iterable[Any]) -> Generator[PartResult]:
+        """The result of each part, in order. An error is raised in its place.
+
+        Args:
+            parts: data that can be pickled.
+        """
+        parts = iter(parts)
+        with single_threaded_products:
+            for own in parts:
+                busy: list[_Helper] = []
+                for helper, part in zip(self._helpers, parts, strict=False):
+                    helper.give(part)
+                    busy.append(helper)
+                yield self._compute(own)
+                for helper in busy:
+                    yield helper.result()
+
+    def close(self) -> None:
+        """End the copies, whatever they are doing, and give the parameters memory of their own."""
+        for helper in self._helpers:
+            helper.end()
+        for p in self._parameters:
+            p.array = p.array.copy()
+            lock(p.array)
+
+
+class _Helper:
+    """One copy of this process, at the other end of a pipe.
+
+    Args:
+        compute: what it does.
+        gradients: shared arrays in which it leaves the gradients.
+        older: the helpers before it, whose pipes it does not keep open.
+    """
+
+    def __init__(
+        self, compute: Callable[[Any], PartResult], gradients: Sequence[Any], older: "Sequence[_Helper]"
+    ) -> None:
+        self._gradients = gradients
+        fork = multiprocessing.get_context("fork")
+        self._pipe, end = fork.Pipe()
+        pipes = [self._pipe, *(helper._pipe for helper in older)]
+        self._process = fork.Process(target=_serve, args=(compute, gradients, end, pipes), daemon=True)
+        with warnings.catch_warnings():  # of threads: those of ONNX Runtime and of BLAS, which the copy never calls on
+            warnings.simplefilter("ignore", DeprecationWarning)
+            self._process.start()
+        end.close()
+
+    def give(self, part: Any) -> None:
+        """Let it compute a part."""
+        try:
+            self._pipe.send(part)
+        except BrokenPipeError as cause:
+            raise self._lost() from cause
+
+    def result(self) -> PartResult:
+        """What it found; waits for it."""
+        try:
+            terms, found = self._pipe.recv()
+        except (EOFError, ConnectionResetError) as cause:
+            raise self._lost() from cause
+        if isinstance(terms, BaseException):
+            raise terms
+        pairs = zip(self._gradients, found, strict=True) if found else ()
+        return PartResult(terms, [Tensor._of(array.copy()) if there else None for array, there in pairs])
+
+    def end(self) -> None:
+        """Stop it at once."""
+        self._process.kill()
+        self._process.join()
+        self._pipe.close()
+
+    def _lost(self) -> TrainingError:
+        self._process.join(timeout=10)
+        got = f"one that has ended (exit code {self._process.exitcode})"
+        hint = "workers=1, which takes less memory: a system short of memory kills processes"
+        return TrainingError(problem("a worker process", expected="one that computes", got=got, hint=hint))
+
+
+def _serve(
+    compute: Callable[[Any], PartResult], gradients: Sequence[Any], pipe: Connection, others: Sequence[Connection]
+) -> None:
+    """What a copy does until the process that made it closes the pipe, or dies."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the process that made it, which ends this one
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    for other in others:  # while a copy holds them open, nobody notices the end of their process
+        other.close()
+    with single_threaded_products, suppress(EOFError, ConnectionError):  # nobody asks any more
+        while True:
+            part = pipe.recv()
+            try:
+                terms, found = compute(part)
+            except Exception as error:
+                _send_error(pipe, error)
+                continue
+            for array, gradient in zip(gradients, found, strict=False):
+                if gradient is not None:
+                    array[...] = gradient.array
+            pipe.send((dict(terms), [gradient is not None for gradient in found]))
+
+
+def _send_error(pipe: Connection, error: Exception) -> None:
+    """Hand an error to the process that asked, with the place where it was raised."""
+    error.add_note(f"In a worker process:\n{traceback.format_exc()}")
+    try:
+        pipe.send((error, ()))
+    except ConnectionError:
+        raise
+    except Exception:  # one that cannot be pickled
+        pipe.send((RuntimeError(f"{type(error).__name__}: {error}"), ()))
+
+
+def _shared_arrays(like: Sequence[Any]) -> list[Any]:
+    """Arrays of zeros in the shapes of ``like``, in memory that this process and its copies share."""
+    starts = np.cumsum([0, *(math.ceil(a.nbytes / ALIGNMENT) * ALIGNMENT for a in like)])
+    memory = mmap.mmap(-1, max(int(starts[-1]), 1))
+    return [
+        np.frombuffer(memory, a.dtype, a.size, int(start)).reshape(a.shape)
+        for a, start in zip(like, starts[:-1], strict=True)
+    ]

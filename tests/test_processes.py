@@ -1,0 +1,172 @@
+"""Copies of a process that compute parts beside it: what they give, and how they end."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from helpers import assert_sentence
+
+from minispike.errors import DataError, TrainingError, problem
+from minispike.nn.module import Parameter
+from minispike.tensor import grad
+from minispike.train import processes
+from minispike.train.processes import PartResult, Processes
+
+pytestmark = pytest.mark.skipif(not processes.AVAILABLE, reason="needs a system that copies processes")
+
+
+class Sums:
+    """A loss ``number * sum(a)`` that leaves out the parameter ``b`` for odd numbers, and says who computed it."""
+
+    def __init__(self) -> None:
+        self.a, self.b = Parameter(np.arange(6.0).reshape(2, 3)), Parameter(np.float32(2.0))
+
+    def __call__(self, number: int) -> PartResult:
+        loss = self.a.sum() * number
+        loss = loss if number % 2 else loss + self.b * 10
+        terms = {"loss": loss.item(), "process": float(os.getpid())}
+        return PartResult(terms, grad(loss, [self.a, self.b]))
+
+    def workers(self, count: int) -> Processes:
+        return Processes(self, [self.a, self.b], count)
+
+
+def is_running(pid: int) -> bool:
+    return Path(f"/proc/{pid}").exists() and "zombie" not in Path(f"/proc/{pid}/status").read_text()
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 7])
+def test_results_come_in_the_order_of_the_parts(count: int) -> None:
+    sums = Sums()
+    with closing(sums.workers(count)) as workers:
+        for _ in range(2):
+            results = list(workers.map(range(5)))
+            assert [terms["loss"] for terms, _ in results] == [15.0 * n + (20 if n % 2 == 0 else 0) for n in range(5)]
+            assert len({terms["process"] for terms, _ in results}) == min(count, 5)
+            assert results[0].terms["process"] == os.getpid()
+            for n, (_, (a, b)) in enumerate(results):
+                np.testing.assert_array_equal(a.data, np.full((2, 3), float(n)))
+                assert b is None if n % 2 else b.item() == 10
+        assert list(workers.map([])) == []
+
+
+def test_they_see_weights_change_in_place() -> None:
+    sums = Sums()
+    with closing(sums.workers(2)) as workers:
+        sums.a.array.setflags(write=True)
+        sums.a.array += 1
+        assert [terms["loss"] for terms, _ in workers.map([1, 1])] == [21.0, 21.0]
+    np.testing.assert_array_equal(sums.a.data, np.arange(6.0).reshape(2, 3) + 1)
+    assert sums.a.array.base is None and not sums.a.array.flags.writeable  # memory of its own, locked as before
+
+
+def test_an_error_is_raised_in_its_place_with_where_it_came_from() -> None:
+    def compute(part: int) -> PartResult:
+        if part == 1:
+            raise DataError(problem("part", expected="another", got="1", hint="2"))
+        return PartResult({}, ())
+
+    with closing(Processes(compute, [], 2)) as workers:
+        results = workers.map([0, 1])
+        assert next(results).terms == {}
+        with pytest.raises(DataError, match="part: expected another, got 1") as caught:
+            next(results)
+        assert "in compute" in caught.value.__notes__[0]
+
+
+def test_an_error_that_cannot_be_sent() -> None:
+    class OwnError(Exception):
+        def __reduce__(self) -> Any:
+            raise TypeError("not to be pickled")
+
+    def compute(part: int) -> PartResult:
+        if part == 1:
+            raise OwnError("lost words")
+        return PartResult({}, ())
+
+    with closing(Processes(compute, [], 2)) as workers, pytest.raises(RuntimeError, match="OwnError: lost words"):
+        list(workers.map([0, 1]))
+
+
+def test_a_process_that_is_killed_is_told() -> None:
+    sums = Sums()
+    with closing(sums.workers(2)) as workers:
+        pid = int(list(workers.map([0, 1]))[1].terms["process"])
+        os.kill(pid, signal.SIGKILL)
+        with pytest.raises(TrainingError, match=r"a worker process: .* \(exit code -9\)") as caught:
+            list(workers.map([0, 1]))
+    assert_sentence(caught.value)
+
+
+def test_they_end_with_close_whatever_they_do() -> None:
+    def compute(part: int) -> PartResult:
+        if part:
+            time.sleep(600)
+        return PartResult({"process": float(os.getpid())}, ())
+
+    workers = Processes(compute, [], 3)
+    pids = [helper._process.pid for helper in workers._helpers]
+    assert next(workers.map([0, 1, 2])).terms["process"] == os.getpid()
+    assert all(is_running(pid) for pid in pids if pid)
+    workers.close()
+    assert not any(is_running(pid) for pid in pids if pid)
+
+
+ALONE = """
+import os, time
+from minispike.train.processes import PartResult, Processes
+
+def compute(part):
+    if part == "wait":
+        time.sleep(600)
+    if part == "soon":
+        time.sleep(1)
+    return PartResult({"process": float(os.getpid())}, ())
+
+if __name__ == "__main__":
+    workers = Processes(compute, [], 3)
+    pids = [int(terms["process"]) for terms, _ in workers.map([0, 1, 2])]
+    print(*pids[1:], flush=True)
+    list(workers.map(["wait", "soon", 0]))
+"""
+
+
+@pytest.fixture(params=[signal.SIGKILL, signal.SIGINT, signal.SIGTERM])
+def ended(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[tuple[list[int], str]]:
+    """The copies of a process that was ended by a signal to it alone or, by Ctrl-C, to all; and what it complained."""
+    script = tmp_path / "alone.py"
+    script.write_text(ALONE)
+    process = subprocess.Popen(
+        [sys.executable, script], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        start_new_session=True, preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+    )  # fmt: skip
+    assert process.stdout is not None and process.stderr is not None
+    pids = [int(pid) for pid in process.stdout.readline().split()]
+    time.sleep(0.2)
+    if request.param == signal.SIGINT:
+        os.killpg(process.pid, signal.SIGINT)
+    else:
+        process.send_signal(request.param)
+    process.wait(timeout=60)
+    yield pids, process.stderr.read()
+    process.stdout.close()
+    process.stderr.close()
+
+
+def test_no_copy_outlives_its_process(ended: tuple[list[int], str]) -> None:
+    pids, complaint = ended
+    assert len(pids) == 2
+    for _ in range(100):
+        if not any(is_running(pid) for pid in pids):
+            break
+        time.sleep(0.1)
+    assert not any(is_running(pid) for pid in pids)
+    assert complaint.count("Traceback") <= 1  # that of the process itself
