@@ -93,6 +93,7 @@ class Tokenizer:
         inner.encode_special_tokens = True  # as the ordinary text that they are within a text
         self._inner, self._name = inner, name
         self.pad_id, self.unk_id, self.cls_id, self.sep_id = (self._find(token) for token in SPECIAL[:4])
+        self._vocab_size = max(inner.get_vocab().values()) + 1
         self._is_special = np.zeros(self.vocab_size, dtype=bool)
         self._is_special[[n for n in map(inner.token_to_id, SPECIAL) if n is not None]] = True
 
@@ -160,7 +161,7 @@ class Tokenizer:
     @property
     def vocab_size(self) -> int:
         """How many rows an embedding needs: one more than the highest token number."""
-        return max(self._inner.get_vocab().values()) + 1
+        return self._vocab_size
 
     @property
     def mask_id(self) -> int:

@@ -119,6 +119,11 @@ def _column_sums(rows: Array) -> Array:
     return _ones(len(rows), rows) @ rows
 
 
+def _column_means(rows: Array) -> Array:
+    """``[N, D]`` to ``[D]``."""
+    return _column_sums(rows) * (1.0 / max(len(rows), 1))
+
+
 def _normalised(centred: Array, eps: float) -> tuple[Array, Array]:
     """Rows of mean 0 brought to variance 1, in place, and what they were multiplied with, ``[N, 1]``."""
     module = array_module(centred)
@@ -177,9 +182,9 @@ class NormedLinear(FusedOp):
         _check_linear(x, weight, bias)
         _check_norm((*x.shape[:-1], len(weight)), norm_weight, norm_bias)
         self.x, self.norm_weight = x, norm_weight
-        self.centred = weight - weight.mean(axis=0)  # [out, in]
+        self.centred = weight - _column_means(weight)  # [out, in]
         rows = _rows(x) @ self.centred.T  # [N, out]
-        rows += bias - bias.mean()
+        rows += bias - bias.sum() / len(bias)
         self.normal, self.inverse = _normalised(rows, self.eps)
         out = self.normal * norm_weight
         out += norm_bias
@@ -191,9 +196,9 @@ class NormedLinear(FusedOp):
         rows = _normalised_gradient(rows * self.norm_weight, self.normal, self.inverse)
         dx = (rows @ self.centred).reshape(self.x.shape) if self.needs[0] else None
         dw = rows.T @ _rows(self.x)
-        dw -= dw.mean(axis=0)
+        dw -= _column_means(dw)
         db = _column_sums(rows)
-        db -= db.mean()
+        db -= db.sum() / len(db)
         return dx, dw, db, dw_norm, db_norm
 
 

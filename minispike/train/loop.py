@@ -241,7 +241,7 @@ def _step(
                 sums[name] = sums.get(name, 0.0) + number
             for p, g in zip(parameters, gradients, strict=True):
                 if g is not None:
-                    p.grad = g if p.grad is None else p.grad + g
+                    p.grad = g if p.grad is None else Tensor._of(p.grad.array + g.array)
     norm = clip_gradients(parameters, clip)
     if not math.isfinite(norm):
         raise TrainingError(_not_a_number(task.name, "the norm of the gradient", step, norm, checkpoint))
