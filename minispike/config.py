@@ -123,14 +123,16 @@ def _tiny() -> RunConfig:
     return RunConfig(
         preset="tiny",
         data=DataConfig(max_length=32),
+        # Twice BERT's share of hidden words: more to learn from in each step (Wettig et al. 2022, arXiv 2202.08005).
+        teacher=TeacherConfig(mask_share=0.3, pretraining=TrainConfig(steps=2000, batch_size=64, learning_rate=2e-3)),
         student=SpikeBERTConfig(
             dim=128, depth=2, heads=4, attention_scale=0.125, time_steps=2, max_length=32, threshold=0.5
         ),
         stage1=Stage1Config(steps=400, batch_size=32, learning_rate=4e-3),
         stage2=Stage2Config(
-            steps=1500,
+            steps=1000,
             batch_size=32,
-            learning_rate=4e-3,
+            learning_rate=5e-3,
             evaluations=5,
             labelled=0.25,
             weights=LossWeights(features=5.0),
