@@ -90,7 +90,7 @@ def differentiate(
                 if key not in grads:
                     grads[key] = g
                 elif key in owned:
-                    _add_to(grads[key].array, g.array)
+                    add_to(grads[key].array, g.array)
                 else:
                     grads[key] = grads[key] + g
                     if not create_graph:
@@ -117,7 +117,7 @@ def _topological_order(root: "Tensor") -> "list[Tensor]":
     return order
 
 
-def _add_to(total: Array, array: Array) -> None:
+def add_to(total: Array, array: Array) -> None:
     """Add in place to a sum that nobody else has seen."""
     unlock(total)
     total += array

@@ -48,13 +48,13 @@ def test_results_come_in_the_order_of_the_parts(count: int) -> None:
     sums = Sums()
     with closing(sums.workers(count)) as workers:
         for _ in range(2):
-            results = list(workers.map(range(5)))
-            assert [terms["loss"] for terms, _ in results] == [15.0 * n + (20 if n % 2 == 0 else 0) for n in range(5)]
-            assert len({terms["process"] for terms, _ in results}) == min(count, 5)
-            assert results[0].terms["process"] == os.getpid()
-            for n, (_, (a, b)) in enumerate(results):
+            found: list[float] = []
+            for n, (terms, (a, b)) in enumerate(workers.map(range(5))):
+                assert terms["loss"] == 15 * n + (20 if n % 2 == 0 else 0)
                 np.testing.assert_array_equal(a.data, np.full((2, 3), float(n)))
                 assert b is None if n % 2 else b.item() == 10
+                found.append(terms["process"])
+            assert len(found) == 5 and len(set(found)) == min(count, 5) and found[0] == os.getpid()
         assert list(workers.map([])) == []
 
 

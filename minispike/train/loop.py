@@ -18,6 +18,7 @@ import numpy as np
 from minispike.backend import array_module, default_module
 from minispike.checkpoint import Arrays, load_tensors, part, save_tensors
 from minispike.errors import ConfigError, TrainingError, problem
+from minispike.graph import add_to
 from minispike.nn.module import Module, Parameter
 from minispike.nn.optim import AdamW, clip_gradients
 from minispike.tensor import Tensor, grad
@@ -240,8 +241,10 @@ def _step(
                     raise TrainingError(_not_a_number(task.name, name, step, number, checkpoint))
                 sums[name] = sums.get(name, 0.0) + number
             for p, g in zip(parameters, gradients, strict=True):
-                if g is not None:
-                    p.grad = g if p.grad is None else Tensor._of(p.grad.array + g.array)
+                if g is not None and p.grad is not None:
+                    add_to(p.grad.array, g.array)
+                elif g is not None:  # copied: the worker may use its memory for the next part
+                    p.grad = Tensor._of(g.array.copy())
     norm = clip_gradients(parameters, clip)
     if not math.isfinite(norm):
         raise TrainingError(_not_a_number(task.name, "the norm of the gradient", step, norm, checkpoint))

@@ -66,7 +66,8 @@ class Processes:
             self._helpers.append(_Helper(compute, _shared_arrays(arrays), self._helpers))
 
     def map(self, parts: Iterable[Any]) -> Generator[PartResult]:
-        """The result of each part, in order. An error is raised in its place.
+        """The result of each part, in order; its gradients hold until the next one is asked for. An error is raised
+        in its place.
 
         Args:
             parts: data that can be pickled.
@@ -129,7 +130,7 @@ class _Helper:
         if isinstance(terms, BaseException):
             raise terms
         pairs = zip(self._gradients, found, strict=True) if found else ()
-        return PartResult(terms, [Tensor._of(array.copy()) if there else None for array, there in pairs])
+        return PartResult(terms, [Tensor._of(array[...]) if there else None for array, there in pairs])
 
     def end(self) -> None:
         """Stop it at once."""
