@@ -154,7 +154,7 @@ def _mini() -> RunConfig:
         augment=AugmentConfig(passes=8),
         stage1=Stage1Config(steps=600, batch_size=32, learning_rate=2e-3),
         stage2=Stage2Config(
-            steps=2600,
+            steps=3200,
             batch_size=32,
             learning_rate=2e-3,
             evaluations=20,

@@ -20,7 +20,7 @@ from minispike.tensor import grad
 from minispike.train import processes
 from minispike.train.processes import PartResult, Processes
 
-pytestmark = pytest.mark.skipif(not processes.AVAILABLE, reason="needs a system that copies processes")
+pytestmark = pytest.mark.skipif(not processes.available(), reason="needs a system that copies processes")
 
 
 class Sums:
@@ -58,11 +58,13 @@ def test_results_come_in_the_order_of_the_parts(count: int) -> None:
         assert list(workers.map([])) == []
 
 
-def test_they_see_weights_change_in_place() -> None:
+def test_they_see_weights_change() -> None:
     sums = Sums()
     with closing(sums.workers(2)) as workers:
+        sums.a.assign(np.ones((2, 3)))
+        assert [terms["loss"] for terms, _ in workers.map([1, 1])] == [6.0, 6.0]
         sums.a.array.setflags(write=True)
-        sums.a.array += 1
+        sums.a.array += np.arange(6.0).reshape(2, 3)
         assert [terms["loss"] for terms, _ in workers.map([1, 1])] == [21.0, 21.0]
     np.testing.assert_array_equal(sums.a.data, np.arange(6.0).reshape(2, 3) + 1)
     assert sums.a.array.base is None and not sums.a.array.flags.writeable  # memory of its own, locked as before
@@ -94,6 +96,20 @@ def test_an_error_that_cannot_be_sent() -> None:
 
     with closing(Processes(compute, [], 2)) as workers, pytest.raises(RuntimeError, match="OwnError: lost words"):
         list(workers.map([0, 1]))
+
+
+def test_fewer_where_there_is_no_room_for_another(monkeypatch: pytest.MonkeyPatch) -> None:
+    started, fork = list[int](), os.fork
+
+    def full() -> int:
+        started.append(1)
+        if len(started) > 1:
+            raise BlockingIOError("no more processes")
+        return fork()
+
+    monkeypatch.setattr(os, "fork", full)
+    with closing(Sums().workers(4)) as workers:
+        assert len({terms["process"] for terms, _ in workers.map(range(5))}) == 2
 
 
 def test_a_process_that_is_killed_is_told() -> None:

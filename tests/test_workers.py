@@ -22,7 +22,7 @@ from minispike.train.loop import SelectedConfig
 from minispike.train.predict import predict_logits
 from minispike.train.workers import Workers, cores
 
-needs_processes = pytest.mark.skipif(not processes.AVAILABLE, reason="needs a system that copies processes")
+needs_processes = pytest.mark.skipif(not processes.available(), reason="needs a system that copies processes")
 
 
 def threads_of_blas() -> int:
@@ -120,7 +120,7 @@ def test_cores() -> None:
 @pytest.fixture(params=["threads", pytest.param("processes", marks=needs_processes)])
 def kind(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
     """What parts of a batch are computed in."""
-    monkeypatch.setattr(loop, "AVAILABLE", request.param == "processes")
+    monkeypatch.setattr(loop, "available", lambda: request.param == "processes")
     return str(request.param)
 
 

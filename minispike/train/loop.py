@@ -24,7 +24,7 @@ from minispike.nn.optim import AdamW, clip_gradients
 from minispike.tensor import Tensor, grad
 from minispike.train.journal import Journal
 from minispike.train.memory import keep_freed_memory
-from minispike.train.processes import AVAILABLE, PartResult, Processes
+from minispike.train.processes import PartResult, Processes, available
 from minispike.train.progress import Progress
 from minispike.train.schedule import Schedule
 from minispike.train.workers import USUAL, Workers, cores
@@ -218,7 +218,7 @@ def _workers(task: Task, parameters: Sequence[Parameter], c: TrainConfig) -> Pro
 
     on_cpu = all(array_module(p.array) is np for p in parameters)
     count = (c.workers or cores()) if on_cpu else 1
-    return Processes(compute, parameters, count) if AVAILABLE and count > 1 else Workers(compute, count)
+    return Processes(compute, parameters, count) if count > 1 and available() else Workers(compute, count)
 
 
 def _step(

@@ -22,17 +22,20 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from minispike.backend import lock
+from minispike.backend import lock, unlock
 from minispike.errors import TrainingError, problem
 from minispike.nn.module import Parameter
 from minispike.tensor import Tensor
 from minispike.train.workers import single_threaded_products
 
-AVAILABLE = sys.platform == "linux"
-"""Whether processes can be copied: Windows has no ``fork``, and on macOS system libraries do not survive one."""
-
 ALIGNMENT = 64
 """Bytes of a cache line, at multiples of which shared arrays begin."""
+
+
+def available() -> bool:
+    """Whether this process can be copied: Windows has no ``fork``, on macOS system libraries do not survive one, and
+    a daemon of `multiprocessing` may have no processes of its own."""
+    return sys.platform == "linux" and not multiprocessing.current_process().daemon
 
 
 class PartResult(NamedTuple):
@@ -46,24 +49,22 @@ class PartResult(NamedTuple):
 class Processes:
     """Computes parts in this process and in copies of it, at the same time.
 
-    Until `close` the parameters lie in shared memory: they may be changed in place, but not assigned to.
+    Until `close` the parameters lie in shared memory.
 
     Args:
         compute: the terms and gradients of a part.
         parameters: what ``compute`` takes the gradients of, in its order; arrays of NumPy's.
-        count: processes, this one included.
+        count: processes, this one included; fewer, where the system has no room for another.
     """
 
     def __init__(self, compute: Callable[[Any], PartResult], parameters: Sequence[Parameter], count: int) -> None:
         self._compute, self._parameters = compute, parameters
-        arrays = [p.array for p in parameters]
-        for p, shared in zip(parameters, _shared_arrays(arrays), strict=True):
-            shared[...] = p.array
-            lock(shared)
-            p.array = shared
+        self._weights = _shared_arrays(parameters)
+        self._share_weights()
         self._helpers: list[_Helper] = []
-        for _ in range(count - 1):
-            self._helpers.append(_Helper(compute, _shared_arrays(arrays), self._helpers))
+        with suppress(OSError):
+            for _ in range(count - 1):
+                self._helpers.append(_Helper(compute, _shared_arrays(parameters), self._helpers))
 
     def map(self, parts: Iterable[Any]) -> Generator[PartResult]:
         """The result of each part, in order; its gradients hold until the next one is asked for. An error is raised
@@ -72,6 +73,7 @@ class Processes:
         Args:
             parts: data that can be pickled.
         """
+        self._share_weights()
         parts = iter(parts)
         with single_threaded_products:
             for own in parts:
@@ -82,6 +84,15 @@ class Processes:
                 yield self._compute(own)
                 for helper in busy:
                     yield helper.result()
+
+    def _share_weights(self) -> None:
+        """Bring parameters that were assigned to into the shared memory; what is there changes in place."""
+        for p, shared in zip(self._parameters, self._weights, strict=True):
+            if p.array is not shared:
+                unlock(shared)
+                shared[...] = p.array
+                lock(shared)
+                p.array = shared
 
     def close(self) -> None:
         """End the copies, whatever they are doing, and give the parameters memory of their own."""
@@ -178,8 +189,9 @@ def _send_error(pipe: Connection, error: Exception) -> None:
         pipe.send((RuntimeError(f"{type(error).__name__}: {error}"), ()))
 
 
-def _shared_arrays(like: Sequence[Any]) -> list[Any]:
-    """Arrays of zeros in the shapes of ``like``, in memory that this process and its copies share."""
+def _shared_arrays(parameters: Sequence[Parameter]) -> list[Any]:
+    """An array of zeros for each parameter, in memory that this process and its copies share."""
+    like = [p.array for p in parameters]
     starts = np.cumsum([0, *(math.ceil(a.nbytes / ALIGNMENT) * ALIGNMENT for a in like)])
     memory = mmap.mmap(-1, max(int(starts[-1]), 1))
     return [
