@@ -115,3 +115,16 @@ def test_lif_in_single_precision(neuron: LIFNeuron) -> None:
     double = lif_with_state(Tensor(x, dtype=np.float64), neuron, Tensor(v, dtype=np.float64))
     np.testing.assert_array_equal(spikes.data, double[0].data)
     np.testing.assert_allclose(state.data, double[1].data, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("tau", [1.5, 3.0, 7.0])
+def test_at_rest_is_the_resting_potential_to_the_last_bit(tau: float, dtype: Any) -> None:
+    """Whether nobody says where a layer starts, or somebody says that it starts at rest."""
+    x = np.random.default_rng(0).normal(0.2, 0.5, (3, 4000)).astype(dtype)
+    for reset in (0.0, None, 0.15, -0.2, 0.7):
+        neuron = LIFNeuron(tau, 0.4, reset)
+        given = Tensor(np.full(4000, neuron.resting, dtype), dtype=dtype)
+        found, expected = lif_with_state(Tensor(x), neuron), lif_with_state(Tensor(x), neuron, given)
+        for a, b in zip(found, expected, strict=True):
+            np.testing.assert_array_equal(a.data, b.data)

@@ -162,6 +162,18 @@ def test_other_and_mixed_types_are_not_fused(machine: Machine) -> None:
     assert_close(found, expected, "dx", "dv")
 
 
+@pytest.mark.parametrize("dtypes", [("float32", "float64"), ("float64", "float32")])
+def test_a_state_of_another_type_is_read_as_what_it_is(machine: Machine, dtypes: tuple[str, str]) -> None:
+    layer = Layer(3, 40, dtypes[0], repeated=False)
+    layer.v, layer.dv = layer.v.astype(dtypes[1]), layer.dv.astype(dtypes[1])
+    expected, found = layer.on(np.asarray), layer.on(machine.put)
+    expected.forward(LIFNeuron()).backward(LIFNeuron())
+    with machine.watched():
+        found.forward(LIFNeuron()).backward(LIFNeuron())
+    assert machine.launches == []
+    assert_close(found, expected, "spikes", "charged", "final", "dx", "dv")
+
+
 def test_smooth_spikes_go_forward_by_array_operations(machine: Machine) -> None:
     neuron, layer = LIFNeuron(detach_reset=False), Layer(3, 40, "float64", repeated=False)
     expected, found = layer.on(np.asarray), layer.on(machine.put)

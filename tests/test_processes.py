@@ -1,9 +1,11 @@
 """Copies of a process that compute parts beside it: what they give, and how they end."""
 
+import multiprocessing
 import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import closing
@@ -19,6 +21,7 @@ from minispike.nn.module import Parameter
 from minispike.tensor import grad
 from minispike.train import processes
 from minispike.train.processes import PartResult, Processes
+from minispike.train.workers import Workers
 
 pytestmark = pytest.mark.skipif(not processes.available(), reason="needs a system that copies processes")
 
@@ -84,18 +87,92 @@ def test_an_error_is_raised_in_its_place_with_where_it_came_from() -> None:
         assert "in compute" in caught.value.__notes__[0]
 
 
-def test_an_error_that_cannot_be_sent() -> None:
-    class OwnError(Exception):
-        def __reduce__(self) -> Any:
-            raise TypeError("not to be pickled")
+class UnpicklableError(Exception):
+    def __reduce__(self) -> Any:
+        raise TypeError("not to be pickled")
 
+
+class ErrorWithItsOwnSignature(Exception):  # noqa: N818
+    def __init__(self, code: int, where: str) -> None:
+        super().__init__(f"{code} {where}")
+
+
+@pytest.mark.parametrize("error", [UnpicklableError("lost words"), ErrorWithItsOwnSignature(7, "lost words")])
+def test_an_error_that_cannot_be_sent(error: Exception) -> None:
     def compute(part: int) -> PartResult:
         if part == 1:
-            raise OwnError("lost words")
+            raise error
         return PartResult({}, ())
 
-    with closing(Processes(compute, [], 2)) as workers, pytest.raises(RuntimeError, match="OwnError: lost words"):
-        list(workers.map([0, 1]))
+    with closing(Processes(compute, [], 2)) as workers:
+        with pytest.raises(RuntimeError, match=f"{type(error).__name__}: .*lost words") as caught:
+            list(workers.map([0, 1]))
+        assert "in compute" in caught.value.__notes__[0]
+        assert list(workers.map([0, 2])) == [({}, ()), ({}, [])]  # it goes on
+
+
+class Unreadable:
+    """Data that can be sent, but not be read."""
+
+    def __reduce__(self) -> Any:
+        return int, ("no number",)
+
+
+def test_a_part_that_cannot_be_read() -> None:
+    with closing(Sums().workers(2)) as workers, pytest.raises(ValueError, match="no number"):
+        list(workers.map([0, Unreadable()]))
+
+
+def test_results_that_nobody_asked_for_are_dropped() -> None:
+    with closing(Sums().workers(3)) as workers:
+        results = workers.map([0, 1, 2])
+        next(results)
+        results.close()
+        assert [terms["loss"] for terms, _ in workers.map([3, 5, 7])] == [45.0, 75.0, 105.0]
+
+
+def test_no_more_processes_than_parts() -> None:
+    with closing(Sums().workers(40)) as workers:
+        list(workers.map([1]))
+        assert len(workers._helpers) == 0
+        list(workers.map([1, 2, 3]))
+        assert len(workers._helpers) == 2
+
+
+def test_products_take_one_thread_in_every_process() -> None:
+    info = pytest.importorskip("threadpoolctl").threadpool_info
+
+    def compute(_: int) -> PartResult:
+        return PartResult({"threads": max(pool["num_threads"] for pool in info() if pool["user_api"] == "blas")}, ())
+
+    with closing(Processes(compute, [], 3)) as workers:
+        assert [terms["threads"] for terms, _ in workers.map(range(6))] == [1] * 6
+
+
+def test_copied_while_another_thread_opens_and_shuts_the_lock_of_products() -> None:
+    """A copy has the locks of all threads, but not the threads that would open them."""
+    done = threading.Event()
+
+    def busy() -> None:
+        while not done.is_set():
+            list(Workers(abs, 1).map([1]))
+
+    thread = threading.Thread(target=busy)
+    thread.start()
+    try:
+        for _ in range(30):
+            with closing(Sums().workers(2)) as workers:
+                list(workers.map([0, 1]))
+    finally:
+        done.set()
+        thread.join()
+
+
+def test_no_processes_within_a_daemon() -> None:
+    fork = multiprocessing.get_context("fork")
+    with fork.Pool(1) as pool:
+        assert pool.apply(processes.available) is False
+    assert processes.available()
 
 
 def test_fewer_where_there_is_no_room_for_another(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -129,8 +206,10 @@ def test_they_end_with_close_whatever_they_do() -> None:
         return PartResult({"process": float(os.getpid())}, ())
 
     workers = Processes(compute, [], 3)
+    results = workers.map([0, 1, 2])
+    assert next(results).terms["process"] == os.getpid()
     pids = [helper._process.pid for helper in workers._helpers]
-    assert next(workers.map([0, 1, 2])).terms["process"] == os.getpid()
+    assert len(pids) == 2
     assert all(is_running(pid) for pid in pids if pid)
     workers.close()
     assert not any(is_running(pid) for pid in pids if pid)
@@ -139,6 +218,7 @@ def test_they_end_with_close_whatever_they_do() -> None:
 ALONE = """
 import os, time
 from minispike.train.processes import PartResult, Processes
+from minispike.train.workers import Workers
 
 def compute(part):
     if part == "wait":

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from tiny import distill
 from toy_regression import Regression, assert_same_weights, run
 
 from minispike import default_dtype
@@ -135,6 +136,31 @@ def test_training_ends_the_same_for_any_number_of_workers(tmp_path: Path, kind: 
         assert (facts, lines) == found[0][1:]
 
 
+class Lopsided(Regression):
+    """The first part of a batch does not depend on the bias; every other one does."""
+
+    def parts(self, step: int) -> Iterator[tuple[int, Any]]:
+        yield from enumerate(super().parts(step))
+
+    def losses(self, part: tuple[int, Any]) -> Any:
+        number, x = part
+        if number:
+            return super().losses(x)
+        error = Tensor(x) @ self.model.weight.transpose()
+        return {"loss": (error * error).mean()}
+
+
+def test_gradients_that_the_first_part_lacks(tmp_path: Path, kind: str) -> None:
+    """Kept from the memory in which a worker leaves that of its next part."""
+    found: list[Any] = []
+    for workers in (1, 2):
+        task = Lopsided(pieces=4)
+        c = SelectedConfig(steps=20, batch_size=8, learning_rate=0.05, accumulate=4, workers=workers)
+        found.append((task.model.state_dict, run(tmp_path / str(workers), task, c)))
+    assert_same_weights(found[0][0](), found[1][0]())
+    assert found[0][1] == found[1][1]
+
+
 def test_a_part_that_fails_stops_the_training(tmp_path: Path, kind: str) -> None:
     class NoNumber(Regression):
         def losses(self, x: Any) -> Any:
@@ -165,3 +191,23 @@ def test_answers_to_a_data_set_are_those_one_by_one() -> None:
     with no_grad():
         for ids, row in zip(encoded.ids, found, strict=True):
             np.testing.assert_allclose(model(ids[None]).logits.numpy()[0], row, atol=1e-5)
+
+
+SETTINGS = ("stage1.embedding=0.1", "stage2.weights.embedding=0.1", "stage2.accumulate=3")
+PHASES = ("teacher.pretraining", "teacher.finetuning", "stage1", "stage2")
+
+
+@needs_processes
+def test_a_run_ends_the_same_whoever_computes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every phase, with dropout and all terms of the losses: the same weights, bit by bit."""
+    runs: list[Path] = []
+    for name, workers, copies in (("one", 1, True), ("three", 3, True), ("threads", 2, False)):
+        monkeypatch.setattr(loop, "available", lambda copies=copies: copies)
+        runs.append(tmp_path / name)
+        outcome = distill(runs[-1], *SETTINGS, *(f"{phase}.workers={workers}" for phase in PHASES))
+        assert outcome.code == 0, outcome
+    kept = [path.relative_to(runs[0]) for path in runs[0].rglob("*") if path.suffix in (".safetensors", ".onnx")]
+    assert len(kept) >= 5
+    for run_ in runs[1:]:
+        for path in kept:
+            assert (run_ / path).read_bytes() == (runs[0] / path).read_bytes(), (run_, path)

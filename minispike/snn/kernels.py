@@ -1,4 +1,4 @@
-"""The inner loops of a spiking neuron over time, in place and without temporaries the size of a layer.
+"""The inner loops of a spiking neuron over time, without temporaries the size of a layer.
 
 A layer is a matrix ``[T, N]``. The loop over time runs inside a loop over blocks of neurons, small enough for all
 the arrays of a block to stay in a core's cache from one time step to the next: on a CPU a neuron costs memory
@@ -42,13 +42,14 @@ def forward(
         ``[T, N]`` spikes as the reset saw them, where these differ from ``spikes`` (frozen in a check), or None.
     """
     smooth = spikes_are_smooth()
-    if not smooth and kernels_cuda.fuses(c, x, spikes, charged):
+    given = [a for a in (v, final) if a is not None]
+    if not smooth and kernels_cuda.fuses(c, x, spikes, charged, *given):
         kernels_cuda.forward(x, v, c, spikes, charged, final)
         return None
-    module, last = array_module(x), len(spikes) - 1
+    module, number, last = array_module(x), x.dtype.type, len(spikes) - 1
     seen = module.empty_like(spikes) if smooth and c.detach_reset else None
     for b in _blocks(spikes):
-        decayed = c.decay * c.resting if v is None else c.decay * v[b]
+        decayed = number(c.decay) * number(c.resting) if v is None else c.decay * v[b]
         for t in range(last + 1):
             m, s = charged[t, b], spikes[t, b]
             module.multiply(x[t % len(x), b], c.gain, out=m)
@@ -103,7 +104,7 @@ def backward(
         spikes, charged, seen: as `forward` left them.
         dx: of the shape of x, filled with its gradient.
     """
-    if kernels_cuda.fuses(c, grad, spikes, charged, dx):
+    if kernels_cuda.fuses(c, grad, spikes, charged, dx, *([] if dv is None else [dv])):
         kernels_cuda.backward(grad, dv, c, spikes if seen is None else seen, charged, dx)
         return
     steps = len(grad)

@@ -67,13 +67,13 @@ class LIFNeuron:
     @property
     def resting(self) -> float:
         """The potential towards which the membrane leaks, and at which it starts."""
-        return self.reset or 0.0
+        return self.constants().resting
 
     def constants(self) -> Constants:
         """The same neuron as decay, gain and offset."""
         leak = 1.0 / self.tau
         gain = leak if self.decay_input else 1.0
-        offset = leak * self.resting
+        offset = leak * (self.reset or 0.0)
         return Constants(1.0 - leak, gain, offset, self.threshold, self.reset, self.detach_reset, self.surrogate)
 
 

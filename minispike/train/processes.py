@@ -11,12 +11,14 @@ processes, and the same as those of threads.
 import math
 import mmap
 import multiprocessing
+import pickle
 import signal
 import sys
 import traceback
 import warnings
 from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from contextlib import suppress
+from itertools import chain, islice
 from multiprocessing.connection import Connection
 from typing import Any, NamedTuple
 
@@ -54,17 +56,13 @@ class Processes:
     Args:
         compute: the terms and gradients of a part.
         parameters: what ``compute`` takes the gradients of, in its order; arrays of NumPy's.
-        count: processes, this one included; fewer, where the system has no room for another.
+        count: processes, this one included: as many at most, and no more than there are parts.
     """
 
     def __init__(self, compute: Callable[[Any], PartResult], parameters: Sequence[Parameter], count: int) -> None:
-        self._compute, self._parameters = compute, parameters
+        self._compute, self._parameters, self._count = compute, parameters, count
         self._weights = _shared_arrays(parameters)
-        self._share_weights()
         self._helpers: list[_Helper] = []
-        with suppress(OSError):
-            for _ in range(count - 1):
-                self._helpers.append(_Helper(compute, _shared_arrays(parameters), self._helpers))
 
     def map(self, parts: Iterable[Any]) -> Generator[PartResult]:
         """The result of each part, in order; its gradients hold until the next one is asked for. An error is raised
@@ -74,16 +72,25 @@ class Processes:
             parts: data that can be pickled.
         """
         self._share_weights()
-        parts = iter(parts)
+        waiting = iter(parts)
         with single_threaded_products:
-            for own in parts:
-                busy: list[_Helper] = []
-                for helper, part in zip(self._helpers, parts, strict=False):
+            while some := list(islice(waiting, self._count)):
+                helpers = self._enough_helpers(len(some) - 1)
+                own, given, left = some[0], some[1 : 1 + len(helpers)], some[1 + len(helpers) :]
+                waiting = chain(left, waiting)
+                for helper, part in zip(helpers, given, strict=True):
                     helper.give(part)
-                    busy.append(helper)
                 yield self._compute(own)
-                for helper in busy:
+                for helper in helpers:
                     yield helper.result()
+
+    def _enough_helpers(self, wanted: int) -> "list[_Helper]":
+        """So many helpers, started where they are missing; fewer, where the system has no room for another."""
+        with suppress(OSError):
+            while len(self._helpers) < wanted:
+                self._helpers.append(_Helper(self._compute, _shared_arrays(self._parameters), self._helpers))
+        self._count = self._count if len(self._helpers) >= wanted else len(self._helpers) + 1
+        return self._helpers[:wanted]
 
     def _share_weights(self) -> None:
         """Bring parameters that were assigned to into the shared memory; what is there changes in place."""
@@ -104,7 +111,7 @@ class Processes:
 
 
 class _Helper:
-    """One copy of this process, at the other end of a pipe.
+    """One copy of this process, at the other end of a pipe. It is given a part, and asked for the result, in turn.
 
     Args:
         compute: what it does.
@@ -115,7 +122,7 @@ class _Helper:
     def __init__(
         self, compute: Callable[[Any], PartResult], gradients: Sequence[Any], older: "Sequence[_Helper]"
     ) -> None:
-        self._gradients = gradients
+        self._gradients, self._owes = gradients, False
         fork = multiprocessing.get_context("fork")
         self._pipe, end = fork.Pipe()
         pipes = [self._pipe, *(helper._pipe for helper in older)]
@@ -126,22 +133,30 @@ class _Helper:
         end.close()
 
     def give(self, part: Any) -> None:
-        """Let it compute a part."""
+        """Let it compute a part; a result that nobody has asked for is dropped."""
+        if self._owes:
+            self._receive()
         try:
             self._pipe.send(part)
-        except BrokenPipeError as cause:
+        except ConnectionError as cause:
             raise self._lost() from cause
+        self._owes = True
 
     def result(self) -> PartResult:
         """What it found; waits for it."""
-        try:
-            terms, found = self._pipe.recv()
-        except (EOFError, ConnectionResetError) as cause:
-            raise self._lost() from cause
+        terms, found = self._receive()
         if isinstance(terms, BaseException):
             raise terms
         pairs = zip(self._gradients, found, strict=True) if found else ()
         return PartResult(terms, [Tensor._of(array[...]) if there else None for array, there in pairs])
+
+    def _receive(self) -> Any:
+        try:
+            answer = self._pipe.recv()
+        except (EOFError, ConnectionError) as cause:
+            raise self._lost() from cause
+        self._owes = False
+        return answer
 
     def end(self) -> None:
         """Stop it at once."""
@@ -151,8 +166,11 @@ class _Helper:
 
     def _lost(self) -> TrainingError:
         self._process.join(timeout=10)
-        got = f"one that has ended (exit code {self._process.exitcode})"
-        hint = "workers=1, which takes less memory: a system short of memory kills processes"
+        code = self._process.exitcode
+        hint = "workers=1, which computes in one process"
+        if code == -signal.SIGKILL:
+            hint = "workers=1, which takes less memory: a system short of memory kills processes"
+        got = f"one that has ended (exit code {code})"
         return TrainingError(problem("a worker process", expected="one that computes", got=got, hint=hint))
 
 
@@ -166,9 +184,9 @@ def _serve(
         other.close()
     with single_threaded_products, suppress(EOFError, ConnectionError):  # nobody asks any more
         while True:
-            part = pipe.recv()
+            content = pipe.recv_bytes()
             try:
-                terms, found = compute(part)
+                terms, found = compute(pickle.loads(content))
             except Exception as error:
                 _send_error(pipe, error)
                 continue
@@ -180,13 +198,13 @@ def _serve(
 
 def _send_error(pipe: Connection, error: Exception) -> None:
     """Hand an error to the process that asked, with the place where it was raised."""
-    error.add_note(f"In a worker process:\n{traceback.format_exc()}")
+    sent = error
     try:
-        pipe.send((error, ()))
-    except ConnectionError:
-        raise
-    except Exception:  # one that cannot be pickled
-        pipe.send((RuntimeError(f"{type(error).__name__}: {error}"), ()))
+        pickle.loads(pickle.dumps(error))
+    except Exception:  # its class has a way of its own to be made
+        sent = RuntimeError(f"{type(error).__name__}: {error}")
+    sent.add_note(f"In a worker process:\n{''.join(traceback.format_exception(error))}")
+    pipe.send((sent, ()))
 
 
 def _shared_arrays(parameters: Sequence[Parameter]) -> list[Any]:

@@ -1,4 +1,4 @@
-"""Threads that compute the parts of a batch side by side.
+"""Threads that compute batches side by side, and the parts of one where `minispike.train.processes` cannot.
 
 Between two products of matrices NumPy works on one core. So, rather than spread each product over the cores, every
 worker computes a part of the batch from beginning to end, its products on one thread. What a part gives depends on
@@ -71,6 +71,9 @@ class _SingleThreadedProducts:
     def __init__(self) -> None:
         self._lock, self._users = threading.Lock(), 0
         self._limiter: Any = None
+        if hasattr(os, "register_at_fork"):  # a copy of the process has the lock, but not the thread that would open it
+            opened = self._lock.release
+            os.register_at_fork(before=self._lock.acquire, after_in_parent=opened, after_in_child=opened)
 
     def __enter__(self) -> None:
         with self._lock:
