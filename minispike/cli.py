@@ -1,6 +1,7 @@
 """The command line. What a command needs is imported when it runs, so `--help` needs nothing but NumPy."""
 
 import argparse
+import errno
 import os
 import signal
 import sys
@@ -12,10 +13,13 @@ from typing import Any
 
 from minispike import __version__
 from minispike.commands.text import silence
-from minispike.errors import MinispikeError, problem
+from minispike.errors import MinispikeError, problem, warn
 
 OK, MISTAKE, INTERRUPTED = 0, 2, 130
 """Exit codes: done; something the user can mend; stopped by Ctrl-C or SIGTERM."""
+
+_FULL = (errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC))
+"""What a system says when a disk is full, or a user's share of it."""
 
 _FOLDER = "folder with train.tsv, dev.tsv, test.tsv"
 _TEXT = "unlabelled text, one sentence a line"
@@ -42,7 +46,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         with _terminate_like_interrupt(), _printable_output():
             code = getattr(import_module(f"minispike.commands.{args.module}"), args.function)(args)
-            sys.stdout.flush()
+            if sys.stdout is not None:  # somebody has closed it
+                sys.stdout.flush()
         return int(code)
     except KeyboardInterrupt:
         return INTERRUPTED
@@ -55,6 +60,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         if error.strerror is None:
             raise
         where = str(error.filename or "the file system")
+        if error.errno in _FULL:
+            hint = "to free some, and then --resume RUN for a run that was under way"
+            return _mistake(problem(where, expected="room on the disk", got=error.strerror, hint=hint))
         return _mistake(problem(where, expected="access", got=error.strerror, hint="another path"))
 
 
@@ -73,7 +81,7 @@ def _mistake(message: str) -> int:
     """Tell a mistake; with the traceback for those who ask for it."""
     if os.environ.get(DEBUG_VARIABLE) == "1":
         traceback.print_exc()
-    print(message, file=sys.stderr)
+    warn(message)
     return MISTAKE
 
 

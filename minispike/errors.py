@@ -1,6 +1,7 @@
 """The errors that a user can mend, and the one sentence form that all of them share."""
 
 import sys
+from contextlib import suppress
 
 
 class MinispikeError(Exception):
@@ -57,5 +58,7 @@ def problem(name: str, *, expected: str, got: str, hint: str) -> str:
 
 
 def warn(text: str) -> None:
-    """Tell the user on standard error, in one line, something that does not stop the work."""
-    print(text, file=sys.stderr, flush=True)
+    """Tell the user on standard error, in one line, something that does not stop the work, whoever listens."""
+    if sys.stderr is not None:
+        with suppress(OSError, ValueError):  # a reader that has gone away; a closed stream
+            print(text, file=sys.stderr, flush=True)

@@ -22,6 +22,7 @@ def atomic_write(path: str | Path, mode: str = "w") -> Iterator[IO[Any]]:
 
     Raises:
         ValueError: for any other ``mode``.
+        OSError: the file cannot be written; its ``filename`` is the path, or the temporary file's.
     """
     if mode not in ("w", "wb"):
         raise ValueError(f'mode: expected "w" or "wb", got {mode!r}; try "w"')
@@ -36,6 +37,8 @@ def atomic_write(path: str | Path, mode: str = "w") -> Iterator[IO[Any]]:
             file.flush()
             os.fsync(file.fileno())
         os.replace(part, target)  # only after the file is closed, or Windows refuses
-    except BaseException:
+    except BaseException as error:
         part.unlink(missing_ok=True)
+        if isinstance(error, OSError) and error.filename is None:  # a full disk, which names no file
+            error.filename = str(target)
         raise

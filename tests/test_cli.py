@@ -1,5 +1,6 @@
 """The command line: what each command prints, leaves behind and returns."""
 
+import errno
 import json
 import os
 import re
@@ -10,7 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from tiny import MODELS, Outcome, assert_mistake, distill, minispike, snapshot
+from tiny import MODELS, TINY, Outcome, assert_mistake, distill, minispike, snapshot
 
 import minispike as package
 from minispike.cli import main
@@ -253,6 +254,29 @@ def test_a_reader_that_has_gone_is_no_mistake(finished: Finished) -> None:
     assert process.wait(timeout=60) == 0
     assert process.stderr.read() == b""
     process.stderr.close()
+
+
+def test_a_full_disk_is_told_with_the_file_and_the_way_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(_: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    outcome = distill(tmp_path / "run")
+    assert_mistake(outcome, f"{tmp_path / 'run'}", "expected room on the disk, got No space left", "--resume RUN")
+
+
+@pytest.mark.skipif(os.name != "posix", reason="closes files as a POSIX shell does")
+@pytest.mark.parametrize("closed", [">&-", "2>&-", ">&- 2>&-", "2>&1 | head -c 1"])
+def test_streams_that_somebody_has_closed(finished: Finished, tmp_path: Path, closed: str) -> None:
+    """A run goes on to its end."""
+    settings = " ".join(("--set", *TINY))
+    command = f"{sys.executable} -m minispike distill --out {tmp_path / 'run'} {settings}"
+    line = f"{{ {command} ; echo $? > {tmp_path / 'code'} ; }} {closed}" if "|" in closed else f"{command} {closed}"
+    done = subprocess.run(["bash", "-c", line], capture_output=True, text=True, timeout=300)
+    code = (tmp_path / "code").read_text().strip() if "|" in closed else str(done.returncode)
+    assert code == "0", done
+    assert "Traceback" not in done.stderr
+    assert (tmp_path / "run" / "report.html").is_file()
 
 
 def test_main_takes_the_words_of_the_process(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -39,7 +39,7 @@ class Sums:
         return PartResult(terms, grad(loss, [self.a, self.b]))
 
     def workers(self, count: int) -> Processes:
-        return Processes(self, [self.a, self.b], count)
+        return Processes(self, [self.a, self.b], count, "sums")
 
 
 def is_running(pid: int) -> bool:
@@ -79,7 +79,7 @@ def test_an_error_is_raised_in_its_place_with_where_it_came_from() -> None:
             raise DataError(problem("part", expected="another", got="1", hint="2"))
         return PartResult({}, ())
 
-    with closing(Processes(compute, [], 2)) as workers:
+    with closing(Processes(compute, [], 2, "test")) as workers:
         results = workers.map([0, 1])
         assert next(results).terms == {}
         with pytest.raises(DataError, match="part: expected another, got 1") as caught:
@@ -104,7 +104,7 @@ def test_an_error_that_cannot_be_sent(error: Exception) -> None:
             raise error
         return PartResult({}, ())
 
-    with closing(Processes(compute, [], 2)) as workers:
+    with closing(Processes(compute, [], 2, "test")) as workers:
         with pytest.raises(RuntimeError, match=f"{type(error).__name__}: .*lost words") as caught:
             list(workers.map([0, 1]))
         assert "in compute" in caught.value.__notes__[0]
@@ -145,7 +145,7 @@ def test_products_take_one_thread_in_every_process() -> None:
     def compute(_: int) -> PartResult:
         return PartResult({"threads": max(pool["num_threads"] for pool in info() if pool["user_api"] == "blas")}, ())
 
-    with closing(Processes(compute, [], 3)) as workers:
+    with closing(Processes(compute, [], 3, "test")) as workers:
         assert [terms["threads"] for terms, _ in workers.map(range(6))] == [1] * 6
 
 
@@ -194,7 +194,9 @@ def test_a_process_that_is_killed_is_told() -> None:
     with closing(sums.workers(2)) as workers:
         pid = int(list(workers.map([0, 1]))[1].terms["process"])
         os.kill(pid, signal.SIGKILL)
-        with pytest.raises(TrainingError, match=r"a worker process: .* \(exit code -9\)") as caught:
+        with pytest.raises(
+            TrainingError, match=r"sums: a worker process: expected an answer, got .* exit code -9, as a system"
+        ) as caught:
             list(workers.map([0, 1]))
     assert_sentence(caught.value)
 
@@ -205,7 +207,7 @@ def test_they_end_with_close_whatever_they_do() -> None:
             time.sleep(600)
         return PartResult({"process": float(os.getpid())}, ())
 
-    workers = Processes(compute, [], 3)
+    workers = Processes(compute, [], 3, "test")
     results = workers.map([0, 1, 2])
     assert next(results).terms["process"] == os.getpid()
     pids = [helper._process.pid for helper in workers._helpers]
@@ -213,6 +215,31 @@ def test_they_end_with_close_whatever_they_do() -> None:
     assert all(is_running(pid) for pid in pids if pid)
     workers.close()
     assert not any(is_running(pid) for pid in pids if pid)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupt_waits_for_a_copy_that_is_being_made(number: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    fork, seen = os.fork, list[object]()
+
+    def interrupted() -> int:
+        os.kill(os.getpid(), number)
+        time.sleep(0.05)
+        return fork()
+
+    monkeypatch.setattr(os, "fork", interrupted)
+
+    def told(*_: object) -> None:
+        seen.append(len(workers._helpers))
+        raise KeyboardInterrupt
+
+    before = signal.signal(number, told)
+    try:
+        with closing(Sums().workers(2)) as workers, pytest.raises(KeyboardInterrupt):
+            list(workers.map([0, 1]))
+        assert seen == [1] and not is_running(workers._helpers[0]._process.pid or 0)
+        assert signal.getsignal(number) is told
+    finally:
+        signal.signal(number, before)
 
 
 ALONE = """
@@ -228,7 +255,7 @@ def compute(part):
     return PartResult({"process": float(os.getpid())}, ())
 
 if __name__ == "__main__":
-    workers = Processes(compute, [], 3)
+    workers = Processes(compute, [], 3, "test")
     pids = [int(terms["process"]) for terms, _ in workers.map([0, 1, 2])]
     print(*pids[1:], flush=True)
     list(workers.map(["wait", "soon", 0]))

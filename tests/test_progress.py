@@ -97,14 +97,21 @@ def test_standard_error_is_the_default(capsys: pytest.CaptureFixture[str]) -> No
     assert captured.out == ""
 
 
-def on_a_terminal(steps: int, error: type[BaseException] | None = None, columns: int = 70) -> str:
+def test_standard_error_that_is_closed(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr(sys, "stderr", None)
+    with Progress("stage 1", 1) as bar:
+        bar.update()
+    assert capsys.readouterr().out == ""
+
+
+def on_a_terminal(steps: int, error: type[BaseException] | None = None, columns: int = 70, rows: int = 24) -> str:
     """What a terminal shows of a phase of ``steps`` steps, stopped by ``error`` after two of them."""
     import fcntl
     import pty
     import termios
 
     leader, follower = pty.openpty()
-    fcntl.ioctl(follower, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
+    fcntl.ioctl(follower, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
     with os.fdopen(follower, "w") as stream, os.fdopen(leader, "rb", buffering=0) as screen:
         with suppress(KeyboardInterrupt, ValueError), Progress("stage 1", steps, stream) as bar:
             for step in range(steps):
@@ -122,10 +129,10 @@ def on_a_terminal(steps: int, error: type[BaseException] | None = None, columns:
 class TestTerminal:
     """On a pseudo terminal."""
 
-    @pytest.mark.parametrize("columns", [70, 0])
-    def test_shows_a_bar_and_ends_its_line(self, columns: int) -> None:
+    @pytest.mark.parametrize(("columns", "rows"), [(70, 24), (0, 24), (0, 0), (70, 0)])
+    def test_shows_a_bar_and_ends_its_line(self, columns: int, rows: int) -> None:
         pytest.importorskip("tqdm")
-        shown = on_a_terminal(5, columns=columns)
+        shown = on_a_terminal(5, columns=columns, rows=rows)
         assert shown.count("\r\n") == 1
         assert shown.endswith("\n")
         last = shown.rstrip().rpartition("\r")[2]

@@ -50,8 +50,12 @@ class Journal:
             TypeError: for a value that JSON does not know; nothing is written then.
         """
         line = json.dumps({name: _plain(value) for name, value in fields.items()}, allow_nan=False)
-        self._file.write(line.encode("ascii") + b"\n")
-        self._file.flush()
+        try:
+            self._file.write(line.encode("ascii") + b"\n")
+            self._file.flush()
+        except OSError as error:  # a full disk, which names no file
+            error.filename = str(self.path)
+            raise
 
     def sync(self) -> None:
         """Wait until all lines are on the disk."""

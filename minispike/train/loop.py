@@ -218,7 +218,7 @@ def _workers(task: Task, parameters: Sequence[Parameter], c: TrainConfig) -> Pro
 
     on_cpu = all(array_module(p.array) is np for p in parameters)
     count = (c.workers or cores()) if on_cpu else 1
-    return Processes(compute, parameters, count) if count > 1 and available() else Workers(compute, count)
+    return Processes(compute, parameters, count, task.name) if count > 1 and available() else Workers(compute, count)
 
 
 def _step(
@@ -245,10 +245,11 @@ def _step(
                     add_to(p.grad.array, g.array)
                 elif g is not None:  # copied: the worker may use its memory for the next part
                     p.grad = Tensor._of(g.array.copy())
-    norm = clip_gradients(parameters, clip)
-    if not math.isfinite(norm):
-        raise TrainingError(_not_a_number(task.name, "the norm of the gradient", step, norm, checkpoint))
-    optimiser.step(rate)
+    with np.errstate(all="ignore"):  # `_check_weights` tells of weights that are no numbers
+        norm = clip_gradients(parameters, clip)
+        if not math.isfinite(norm):
+            raise TrainingError(_not_a_number(task.name, "the norm of the gradient", step, norm, checkpoint))
+        optimiser.step(rate)
     return sums | {"gradient_norm": norm}
 
 

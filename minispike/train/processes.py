@@ -14,10 +14,11 @@ import multiprocessing
 import pickle
 import signal
 import sys
+import threading
 import traceback
 import warnings
-from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from itertools import chain, islice
 from multiprocessing.connection import Connection
 from typing import Any, NamedTuple
@@ -57,10 +58,13 @@ class Processes:
         compute: the terms and gradients of a part.
         parameters: what ``compute`` takes the gradients of, in its order; arrays of NumPy's.
         count: processes, this one included: as many at most, and no more than there are parts.
+        name: of the work, in errors.
     """
 
-    def __init__(self, compute: Callable[[Any], PartResult], parameters: Sequence[Parameter], count: int) -> None:
-        self._compute, self._parameters, self._count = compute, parameters, count
+    def __init__(
+        self, compute: Callable[[Any], PartResult], parameters: Sequence[Parameter], count: int, name: str
+    ) -> None:
+        self._compute, self._parameters, self._count, self._name = compute, parameters, count, name
         self._weights = _shared_arrays(parameters)
         self._helpers: list[_Helper] = []
 
@@ -88,7 +92,9 @@ class Processes:
         """So many helpers, started where they are missing; fewer, where the system has no room for another."""
         with suppress(OSError):
             while len(self._helpers) < wanted:
-                self._helpers.append(_Helper(self._compute, _shared_arrays(self._parameters), self._helpers))
+                gradients = _shared_arrays(self._parameters)
+                with _interrupts_held():
+                    self._helpers.append(_Helper(self._name, self._compute, gradients, self._helpers))
         self._count = self._count if len(self._helpers) >= wanted else len(self._helpers) + 1
         return self._helpers[:wanted]
 
@@ -114,15 +120,16 @@ class _Helper:
     """One copy of this process, at the other end of a pipe. It is given a part, and asked for the result, in turn.
 
     Args:
+        name: of the work.
         compute: what it does.
         gradients: shared arrays in which it leaves the gradients.
         older: the helpers before it, whose pipes it does not keep open.
     """
 
     def __init__(
-        self, compute: Callable[[Any], PartResult], gradients: Sequence[Any], older: "Sequence[_Helper]"
+        self, name: str, compute: Callable[[Any], PartResult], gradients: Sequence[Any], older: "Sequence[_Helper]"
     ) -> None:
-        self._gradients, self._owes = gradients, False
+        self._name, self._gradients, self._owes = name, gradients, False
         fork = multiprocessing.get_context("fork")
         self._pipe, end = fork.Pipe()
         pipes = [self._pipe, *(helper._pipe for helper in older)]
@@ -167,11 +174,27 @@ class _Helper:
     def _lost(self) -> TrainingError:
         self._process.join(timeout=10)
         code = self._process.exitcode
-        hint = "workers=1, which computes in one process"
-        if code == -signal.SIGKILL:
-            hint = "workers=1, which takes less memory: a system short of memory kills processes"
-        got = f"one that has ended (exit code {code})"
-        return TrainingError(problem("a worker process", expected="one that computes", got=got, hint=hint))
+        cause = " as a system does that is short of memory" if code == -signal.SIGKILL else ""
+        hint = "--resume RUN, with workers=1 for this phase in its config.toml if that happens again"
+        got = f"one that was ended, exit code {code},{cause}" if cause else f"one that has ended, exit code {code}"
+        return TrainingError(problem(f"{self._name}: a worker process", expected="an answer", got=got, hint=hint))
+
+
+@contextmanager
+def _interrupts_held() -> Iterator[None]:
+    """Let Ctrl-C and SIGTERM wait for the end of the block, lest they meet a copy that is half made."""
+    numbers = [n for n in (signal.SIGINT, signal.SIGTERM) if signal.getsignal(n) is not None]
+    if threading.current_thread() is not threading.main_thread():  # where nobody is interrupted
+        numbers = []
+    held: list[int] = []
+    before = {n: signal.signal(n, lambda number, _: held.append(number)) for n in numbers}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+        for came in held:
+            signal.raise_signal(came)
 
 
 def _serve(

@@ -1,6 +1,7 @@
 """Progress of one phase: a bar where somebody watches, a few plain lines where it goes to a file."""
 
 import importlib
+import io
 import os
 import sys
 from contextlib import suppress
@@ -40,7 +41,7 @@ class Progress:
         self.total = total
         self.done = start
         self._start = start
-        self._stream = sys.stderr if stream is None else stream
+        self._stream = stream or sys.stderr or io.StringIO()  # the last where somebody has closed standard error
         self._figures: dict[str, str] = {}
         self._bar: Any = None
         self._began = self._line_at = monotonic()
@@ -50,7 +51,7 @@ class Progress:
         self._began = self._line_at = monotonic()
         tqdm = _tqdm() if self._stream.isatty() else None
         if tqdm is not None:
-            shape = {"dynamic_ncols": True} if _has_width(self._stream) else {"ncols": 80}
+            shape: dict[str, Any] = {"dynamic_ncols": True} if _has_size(self._stream) else {"ncols": 80, "nrows": 24}
             self._bar = tqdm(desc=self.name, total=self.total, initial=self.done, file=self._stream, **shape)
         return self
 
@@ -99,10 +100,10 @@ def _tqdm() -> Any:
         return None
 
 
-def _has_width(stream: TextIO) -> bool:
-    """Whether the terminal knows its width; those of some containers say 0, and tqdm would show nothing."""
+def _has_size(stream: TextIO) -> bool:
+    """Whether the terminal knows its size; those of some containers say 0 by 0, and tqdm would show nothing."""
     with suppress(OSError, ValueError):
-        return os.get_terminal_size(stream.fileno()).columns > 0
+        return min(os.get_terminal_size(stream.fileno())) > 0
     return False
 
 
