@@ -18,7 +18,7 @@ MAP = (
     "modes smooth",
     "graph tensor",
     "ops",
-    "gradcheck",
+    "diagnosis gradcheck",
     "nn",
     "snn",
     "models",
