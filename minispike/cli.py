@@ -123,6 +123,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_distill(commands)
     _add_teacher(commands)
     _add_asking(commands)
+    _add_gradcheck(commands)
     _add(commands, "doctor", "doctor", "run", "what is installed, and which backends work")
     return parser
 
@@ -184,6 +185,18 @@ def _add_settings(parser: argparse.ArgumentParser, default: str) -> None:
     group.add_argument("--seed", type=int, metavar="N", help="of everything random (default: 0)")
     example = "any setting, such as stage2.steps=9"
     group.add_argument("--set", action="extend", nargs="+", default=[], metavar="KEY=VALUE", help=example)
+
+
+def _add_gradcheck(commands: Any) -> None:
+    parser = _add(commands, "gradcheck", "gradcheck", "run", "is the gradient of your own function right?")
+    parser.add_argument("target", metavar="FILE.py:FUNCTION", help="a function of tensors that returns tensors")
+    text = "of an input, such as 3,4; once for each, in order (default: 3,4, or the arrays that are default values)"
+    parser.add_argument("--shape", metavar="N,M", action="append", default=[], help=text)
+    parser.add_argument("--order", type=int, choices=(1, 2), default=1, help="2: the gradient of the gradient too")
+    parser.add_argument("--seed", type=int, metavar="N", default=0, help="of inputs and direction (default: 0)")
+    parser.add_argument("--rtol", type=float, metavar="X", default=1e-6, help="allowed relative error (default: 1e-6)")
+    text = "smooth: neurons emit the primitive of their surrogate, as a check of spiking functions needs"
+    parser.add_argument("--spikes", choices=("hard", "smooth"), default="hard", help=text)
 
 
 def _add_asking(commands: Any) -> None:

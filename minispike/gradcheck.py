@@ -17,6 +17,7 @@ from typing import Any, Literal
 import numpy as np
 
 from minispike.backend import array_module, asarray, to_numpy
+from minispike.diagnosis import likeliest_cause
 from minispike.errors import GradientError, problem
 from minispike.smooth import FrozenValues, frozen_values, smooth_spikes
 from minispike.tensor import Tensor, default_dtype, enable_grad, grad, no_grad
@@ -157,11 +158,7 @@ def _check(
             gradients = grad(loss, [t for _, t in leaves], create_graph=create_graph)
 
     def value() -> float:
-        frozen.replay()
-        with frozen_values(frozen), no_grad():
-            return sum(
-                float(np.sum(to_numpy(t.array) * to_numpy(c))) for t, c in zip(_tensors(f()), covectors, strict=True)
-            )
+        return _value(f, covectors, frozen)
 
     scale = max(float(np.sqrt(sum(float((to_numpy(c) ** 2).sum()) for c in covectors))), 1e-300)
     worst = 0.0
@@ -173,9 +170,52 @@ def _check(
         tolerance = limits.rtol * size + limits.atol * scale
         error = abs(analytic - numeric)
         if not error <= tolerance:
-            raise GradientError(_failure(name, leaf, analytic, numeric, bend))
+            message = _failure(name, leaf, analytic, numeric, bend)
+            if bend <= error:
+                message += _cause(f, leaf, gradient, outputs, covectors, frozen, limits.eps, rng)
+            raise GradientError(message)
         worst = max(worst, error / max(size, scale * limits.atol / limits.rtol))
     return GradientReport(worst, len(leaves))
+
+
+def _value(f: Callable[[], Any], covectors: Sequence[Any], frozen: FrozenValues) -> float:
+    """<f, c>, with the detached values of the base point."""
+    frozen.replay()
+    with frozen_values(frozen), no_grad():
+        pairs = zip(_tensors(f()), covectors, strict=True)
+        return sum(float(np.sum(to_numpy(t.array) * to_numpy(c))) for t, c in pairs)
+
+
+def _cause(
+    f: Callable[[], Any],
+    leaf: Tensor,
+    gradient: Tensor | None,
+    outputs: Sequence[Tensor],
+    covectors: Sequence[Any],
+    frozen: FrozenValues,
+    eps: float,
+    rng: np.random.Generator,
+) -> str:
+    """The likeliest cause of a wrong gradient, as the end of a sentence; empty if none is found."""
+    rows = len(outputs[0]) if len(outputs) == 1 and outputs[0].ndim else 0
+
+    def partials(places: Sequence[int], part: tuple[int, int] | None) -> "np.ndarray[Any, Any]":
+        chosen = list(covectors)
+        if part is not None:
+            chosen = [c.copy() for c in covectors]
+            kept = np.arange(len(chosen[0])) == part[0]
+            chosen[0][asarray(~kept, module=array_module(chosen[0]))] = 0.0
+        found = []
+        for place in places:
+            direction = np.zeros(leaf.shape)
+            direction.reshape(-1)[place] = 1.0
+            step = asarray(direction, module=array_module(leaf.array))
+            found.append(_derivative(lambda: _value(f, chosen, frozen), leaf, step, eps)[0])
+        return np.array(found)
+
+    wrong = np.zeros(leaf.shape) if gradient is None else to_numpy(gradient.array)
+    cause = likeliest_cause(wrong, partials, rng, rows)
+    return f", and the likeliest mistake: {cause}" if cause else ""
 
 
 def _derivative(value: Callable[[], float], leaf: Tensor, direction: Any, eps: float) -> tuple[float, float]:

@@ -1,0 +1,98 @@
+"""``minispike gradcheck``: prove or refute the gradient of a function in a file of the user's own."""
+
+import difflib
+import importlib.util
+import inspect
+import sys
+from argparse import Namespace
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from minispike.errors import ConfigError, problem
+from minispike.gradcheck import check_grads
+
+USUAL_SHAPE = (3, 4)
+"""Of an input of which nobody has said anything."""
+
+
+def run(args: Namespace) -> int:
+    """Carry out the command."""
+    path, _, name = args.target.rpartition(":")
+    if not path or not name:
+        hint = "minispike gradcheck ops.py:swish"
+        raise ConfigError(problem("gradcheck", expected="FILE.py:FUNCTION", got=repr(args.target), hint=hint))
+    function = _function(Path(path), name)
+    inputs = _inputs(name, function, [_shape(text) for text in args.shape], args.seed)
+    report = check_grads(function, *inputs, order=args.order, rtol=args.rtol, seed=args.seed, spikes=args.spikes)
+    shapes = ", ".join(str(i.shape) for i in inputs)
+    print(
+        f"{name}: right by {report.checks} checks on inputs {shapes}; largest relative error {report.worst_error:.1e}"
+    )
+    return 0
+
+
+def _function(path: Path, name: str) -> Callable[..., Any]:
+    """A function of a file, which is imported for it: what the file does when imported is done."""
+    if not path.is_file():
+        got = "a folder" if path.is_dir() else "none"
+        raise ConfigError(problem(str(path), expected="a Python file", got=got, hint="the path of the file"))
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    if spec is None or spec.loader is None:
+        got = f"a file that ends in {path.suffix!r}"
+        raise ConfigError(problem(str(path), expected="a Python file", got=got, hint=f"{path.stem}.py"))
+    module = importlib.util.module_from_spec(spec)
+    sys.path.insert(0, str(path.parent.resolve()))  # as with ``python FILE``: for what lies beside it
+    try:
+        spec.loader.exec_module(module)
+    finally:
+        sys.path.pop(0)
+    found = getattr(module, name, None)
+    if not callable(found):
+        names = [n for n, value in vars(module).items() if callable(value) and not n.startswith("_")]
+        near = difflib.get_close_matches(name, names, n=1) or names[-1:] or ["FUNCTION"]
+        got = "none" if found is None else f"a {type(found).__name__}"
+        hint = f"{path}:{near[0]}"
+        raise ConfigError(problem(f"{path}:{name}", expected="a function of that name", got=got, hint=hint))
+    return found
+
+
+def _inputs(name: str, function: Callable[..., Any], shapes: Sequence[tuple[int, ...]], seed: int) -> list[Any]:
+    """The arrays by which is differentiated, one for each parameter, in order.
+
+    The shapes go to the parameters without a default value; one that has an array as its default gets that.
+    """
+    positional = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+    parameters = [p for p in inspect.signature(function).parameters.values() if p.kind in positional]
+    open_ = [p for p in parameters if p.default is p.empty]
+    if shapes and len(shapes) != len(open_):
+        expected, hint = f"{len(open_)} shapes, for {', '.join(p.name for p in open_) or 'no input'}", "--shape 3,4"
+        raise ConfigError(problem(name, expected=expected, got=str(len(shapes)), hint=hint))
+    rng = np.random.default_rng([seed, 1])
+    drawn = {
+        p.name: rng.normal(size=shape) for p, shape in zip(open_, shapes or [USUAL_SHAPE] * len(open_), strict=True)
+    }
+    inputs: list[Any] = []
+    for p in parameters:
+        value = drawn.get(p.name, p.default)
+        if not hasattr(value, "shape"):
+            break  # from here on, settings
+        inputs.append(np.asarray(value, dtype=np.float64) if isinstance(value, np.ndarray) else value)
+    if not inputs:
+        expected = "a function of arrays or tensors"
+        raise ConfigError(problem(name, expected=expected, got="one without inputs", hint=f"def {name}(x): ..."))
+    return inputs
+
+
+def _shape(text: str) -> tuple[int, ...]:
+    """``3,4`` as ``(3, 4)``; an empty word is the shape of a number."""
+    try:
+        lengths = tuple(int(word) for word in text.split(",") if word.strip())
+        if min(lengths, default=0) < 0:
+            raise ValueError(text)
+    except ValueError as cause:
+        expected = "lengths of axes with commas between"
+        raise ConfigError(problem("--shape", expected=expected, got=repr(text), hint="--shape 3,4")) from cause
+    return lengths

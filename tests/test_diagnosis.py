@@ -1,0 +1,199 @@
+"""The checker names the mistake that was made, and the command does as the function does."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from helpers import assert_sentence
+
+from minispike import check_grads
+from minispike.cli import main
+from minispike.errors import GradientError
+from minispike.ops.op import FusedOp
+from minispike.snn.neurons import LIFNeuron, lif
+from minispike.tensor import Tensor
+
+Array = np.ndarray[Any, Any]
+
+
+class Product(FusedOp):
+    """``x w^T`` with a backward that somebody spoils: x ``[N, in]``, w ``[out, in]``."""
+
+    def __init__(self, spoil: Any) -> None:
+        self.spoil = spoil
+
+    def forward(self, x: Array, w: Array) -> Array:
+        self.x, self.w = x, w
+        return x @ w.T
+
+    def backward_arrays(self, grad: Array) -> Any:
+        return self.spoil(grad, self.x, self.w)
+
+
+def message(spoil: Any, shapes: tuple[tuple[int, ...], tuple[int, ...]] = ((4, 5), (3, 5))) -> str:
+    rng = np.random.default_rng(1)
+    with pytest.raises(GradientError) as caught:
+        check_grads(lambda x, w: Product(spoil)(x, w), *(rng.normal(size=shape) for shape in shapes))
+    assert_sentence(caught.value)
+    return str(caught.value)
+
+
+HOLES = np.array([1.0, 0.0, 1.0, 1.0, 1.0])
+
+
+@pytest.mark.parametrize(
+    ("spoil", "cause"),
+    [
+        (lambda g, x, w: (-g @ w, g.T @ x), "mistake: a wrong sign"),
+        (lambda g, x, w: (g @ w * 0.5, g.T @ x), "every element is 1/2 times what it should be"),
+        (lambda g, x, w: (g @ w * np.pi, g.T @ x), "every element is 3.14159 times"),
+        (lambda g, x, w: (g @ w * -3, g.T @ x), "a wrong sign and a wrong factor: every element is 3 times"),
+        (lambda g, x, w: (g @ w, g.T @ x / 4), r"1/4 times .* \(a mean over the 4 rows .* in place of a sum\?\)"),
+        (lambda g, x, w: (g @ w, g[:1].T @ x[:1]), "a missing sum: only row 0 of the 4 rows"),
+        (lambda g, x, w: (g @ w, g[-1:].T @ x[-1:]), "a missing sum: only row 3 of the 4 rows"),
+        (lambda g, x, w: (g @ w, (x.T @ g).reshape(3, 5)), "stand in the order of the transpose"),
+        (lambda g, x, w: (np.roll(g @ w, 1, 0), g.T @ x), "a shift by one: every element of axis 0 .* too late"),
+        (lambda g, x, w: (np.roll(g @ w, -1, 1), g.T @ x), "a shift by one: every element of axis 1 .* too early"),
+        (lambda g, x, w: ((g @ w)[:, ::-1].copy(), g.T @ x), "an axis that runs backwards: 1"),
+        (lambda g, x, w: (None, g.T @ x), "a gradient that does not arrive"),
+        (lambda g, x, w: (g @ w * HOLES, g.T @ x), "a part that is missing: no gradient arrives at 4 of 20 elements"),
+    ],
+)
+def test_names_the_mistake(spoil: Any, cause: str) -> None:
+    assert re.search(cause, message(spoil)), message(spoil)
+
+
+def test_square_matrices_that_are_transposed() -> None:
+    spoiled = message(lambda g, x, w: (g @ w, x.T @ g), ((4, 3), (3, 3)))
+    assert "a transposed gradient: axes 0 and 1 are exchanged" in spoiled
+
+
+def test_says_nothing_where_nothing_fits() -> None:
+    assert "likeliest" not in message(lambda g, x, w: ((g @ w) ** 2, g.T @ x))
+
+
+def test_looks_at_some_elements_of_many() -> None:
+    calls = [0]
+
+    def spoiled(x: Tensor, w: Tensor) -> Tensor:
+        calls[0] += 1
+        return Product(lambda g, x, w: (-g @ w, g.T @ x))(x, w)
+
+    rng = np.random.default_rng(0)
+    with pytest.raises(GradientError, match="mistake: a wrong sign"):
+        check_grads(spoiled, rng.normal(size=(50, 40)), rng.normal(size=(2, 40)))
+    assert calls[0] < 400
+
+
+def test_a_spiking_function_is_not_blamed_for_its_steps() -> None:
+    with pytest.raises(GradientError) as caught:
+        check_grads(lambda x: lif(x, LIFNeuron()), np.random.default_rng(0).normal(size=(3, 4)))
+    assert "spikes='smooth'" in str(caught.value)
+
+
+# --- the command
+
+OPS = """
+import numpy as np
+from minispike.ops import exp, tanh
+from minispike.ops.op import FusedOp
+from minispike.snn.neurons import LIFNeuron, lif
+from minispike.tensor import Tensor
+import beside
+
+def swish(x):
+    return x * beside.half(tanh(x * 0.5) + 1)
+
+def product(x, w, scale=2.0):
+    return x @ w * scale
+
+def at_its_own(x=np.array([0.5, 1.0])):
+    return exp(x)
+
+def spiking(x):
+    return lif(x, LIFNeuron(threshold=0.3))
+
+class Half(FusedOp):
+    def forward(self, x):
+        return x + 1
+
+    def backward_arrays(self, grad):
+        return (grad / 2,)
+
+def halved(x):
+    return Half()(x)
+
+def nothing(scale=1.0):
+    return Tensor(scale)
+
+constant = 3
+"""
+
+
+@pytest.fixture
+def ops(tmp_path: Path) -> str:
+    (tmp_path / "ops.py").write_text(OPS)
+    (tmp_path / "beside.py").write_text("def half(x):\n    return x * 0.5\n")
+    return str(tmp_path / "ops.py")
+
+
+@pytest.mark.parametrize(
+    ("words", "shapes"),
+    [
+        (("swish",), "(3, 4)"),
+        (("swish", "--shape", "2,3,1", "--order", "2"), "(2, 3, 1)"),
+        (("swish", "--shape", ""), "()"),
+        (("product", "--shape", "3,4", "--shape", "4,2", "--seed", "7"), "(3, 4), (4, 2)"),
+        (("at_its_own",), "(2,)"),
+        (("spiking", "--spikes", "smooth", "--rtol", "1e-7"), "(3, 4)"),
+    ],
+)
+def test_right_functions(ops: str, words: tuple[str, ...], shapes: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["gradcheck", f"{ops}:{words[0]}", *words[1:]]) == 0
+    printed = capsys.readouterr().out
+    assert printed.startswith(f"{words[0]}: right by ") and f"on inputs {shapes};" in printed
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (("halved",), "gradient by args[0]"),
+        (("spiking",), "spikes='smooth'"),
+        (("swisch",), "expected a function of that name, got none"),
+        (("constant",), "got a int"),
+        (("nothing",), "expected a function of arrays or tensors"),
+        (("product", "--shape", "3,4"), "expected 2 shapes, for x, w, got 1"),
+        (("swish", "--shape", "3,x"), "expected lengths of axes with commas between, got '3,x'"),
+        (("swish", "--shape=-3"), "expected lengths of axes"),
+    ],
+)
+def test_mistakes(ops: str, words: tuple[str, ...], told: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["gradcheck", f"{ops}:{words[0]}", *words[1:]]) == 2
+    assert told in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("target", "told"),
+    [
+        ("swish", "expected FILE.py:FUNCTION, got 'swish'"),
+        ("nowhere.py:swish", "nowhere.py: expected a Python file, got none"),
+        ("ops.py:", "expected FILE.py:FUNCTION"),
+        ("notes.txt:swish", "got a file that ends in '.txt'"),
+        (".:swish", "expected a Python file, got a folder"),
+    ],
+)
+def test_no_such_function(tmp_path: Path, target: str, told: str, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "notes.txt").write_text("x")
+    assert main(["gradcheck", target if target == "swish" else f"{tmp_path}/{target}"]) == 2
+    assert told in capsys.readouterr().err
+
+
+def test_from_the_shell(ops: str) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "minispike", "gradcheck", f"{ops}:halved"], capture_output=True, text=True, timeout=120
+    )
+    assert done.returncode == 2 and "1/2 times what it should be" in done.stderr and not done.stdout
