@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 Numbers = NDArray[np.float64]
 
 MOST = 64
-"""Elements of an input at which the right gradient is found, at most; each costs four calls of the function."""
+"""Elements of an input at which the right gradient is found, at most; each costs five calls of the function, and as
+many again for each row of the output that is suspected."""
 
 CLOSE = 1e-4
 """What counts as equal: the difference, relative to the largest element."""

@@ -62,10 +62,13 @@ def check_grads(
         The report.
 
     Raises:
-        GradientError: a gradient is wrong, or f is not differentiable at this point, or ``order`` is another.
+        GradientError: a gradient is wrong, or f is not differentiable at this point, or ``order`` or ``rtol`` is
+            none.
     """
     if order not in (1, 2):
         raise GradientError(problem("order", expected="1 or 2", got=repr(order), hint="order=1"))
+    if not 0 < rtol < np.inf:
+        raise GradientError(problem("rtol", expected="a number > 0", got=repr(rtol), hint="rtol=1e-6"))
     rng = np.random.default_rng(seed)
     with default_dtype(np.float64), smooth_spikes(spikes == "smooth"):
         leaves: list[tuple[str, Tensor]] = []

@@ -98,6 +98,8 @@ def test_a_spiking_function_is_not_blamed_for_its_steps() -> None:
 # --- the command
 
 OPS = """
+from __future__ import annotations
+from dataclasses import dataclass
 import numpy as np
 from minispike.ops import exp, tanh
 from minispike.ops.op import FusedOp
@@ -130,6 +132,18 @@ def halved(x):
 def nothing(scale=1.0):
     return Tensor(scale)
 
+def keyword(x, *, scale):
+    return x * scale
+
+@dataclass
+class Scaled:
+    scale: float = 2.0
+
+    def __call__(self, x):
+        import beside
+        return beside.half(x) * self.scale
+
+scaled = Scaled()
 constant = 3
 """
 
@@ -149,6 +163,7 @@ def ops(tmp_path: Path) -> str:
         (("swish", "--shape", ""), "()"),
         (("product", "--shape", "3,4", "--shape", "4,2", "--seed", "7"), "(3, 4), (4, 2)"),
         (("at_its_own",), "(2,)"),
+        (("scaled",), "(3, 4)"),
         (("spiking", "--spikes", "smooth", "--rtol", "1e-7"), "(3, 4)"),
     ],
 )
@@ -167,8 +182,13 @@ def test_right_functions(ops: str, words: tuple[str, ...], shapes: str, capsys: 
         (("constant",), "got a int"),
         (("nothing",), "expected a function of arrays or tensors"),
         (("product", "--shape", "3,4"), "expected 2 shapes, for x, w, got 1"),
-        (("swish", "--shape", "3,x"), "expected lengths of axes with commas between, got '3,x'"),
+        (("swish", "--shape", "3,x"), "expected lengths of axes, 1 or more, with commas between, got '3,x'"),
         (("swish", "--shape=-3"), "expected lengths of axes"),
+        (("swish", "--shape", "2,0"), "expected lengths of axes"),
+        (("swish", "--seed=-1"), "--seed: expected a number >= 0"),
+        (("swish", "--rtol", "0"), "rtol: expected a number > 0"),
+        (("swish", "--rtol", "nan"), "rtol: expected a number > 0"),
+        (("keyword",), "expected settings with default values, got none for scale"),
     ],
 )
 def test_mistakes(ops: str, words: tuple[str, ...], told: str, capsys: pytest.CaptureFixture[str]) -> None:

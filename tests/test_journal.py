@@ -144,3 +144,21 @@ def test_written_lines_outlive_a_kill(tmp_path: Path) -> None:
     ended = subprocess.run([sys.executable, "-c", program, str(path)], check=False, cwd=Path(__file__).parents[1])
     assert ended.returncode == -signal.SIGKILL
     assert Journal.read(path) == [{"step": 1}]
+
+
+@pytest.mark.skipif(os.name != "posix", reason="limits the size of files as POSIX does")
+def test_a_full_disk_names_the_journal(tmp_path: Path) -> None:
+    program = (
+        "import resource, signal, sys; from minispike.train.journal import Journal\n"
+        "signal.signal(signal.SIGXFSZ, signal.SIG_IGN); resource.setrlimit(resource.RLIMIT_FSIZE, (50, 50))\n"
+        "try:\n"
+        "    with Journal(sys.argv[1]) as journal:\n"
+        "        for step in range(9):\n"
+        "            journal.write(step=step, loss=0.5)\n"
+        "except OSError as error:\n"
+        "    print(error.filename)\n"
+    )
+    path = tmp_path / "metrics.jsonl"
+    done = subprocess.run([sys.executable, "-c", program, str(path)], capture_output=True, text=True, timeout=60)
+    assert done.stdout == f"{path}\n" and not done.stderr
+    assert [line["step"] for line in Journal.read(path)] == [0, 1]

@@ -97,7 +97,15 @@ class ErrorWithItsOwnSignature(Exception):  # noqa: N818
         super().__init__(f"{code} {where}")
 
 
-@pytest.mark.parametrize("error", [UnpicklableError("lost words"), ErrorWithItsOwnSignature(7, "lost words")])
+class Impostor(Exception):  # noqa: N818
+    def __reduce__(self) -> Any:
+        return dict, ()
+
+
+ERRORS = [UnpicklableError("lost words"), ErrorWithItsOwnSignature(7, "lost words"), Impostor("lost words")]
+
+
+@pytest.mark.parametrize("error", ERRORS)
 def test_an_error_that_cannot_be_sent(error: Exception) -> None:
     def compute(part: int) -> PartResult:
         if part == 1:
@@ -175,7 +183,9 @@ def test_no_processes_within_a_daemon() -> None:
     assert processes.available()
 
 
-def test_fewer_where_there_is_no_room_for_another(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_fewer_where_there_is_no_room_for_another(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     started, fork = list[int](), os.fork
 
     def full() -> int:
@@ -186,7 +196,9 @@ def test_fewer_where_there_is_no_room_for_another(monkeypatch: pytest.MonkeyPatc
 
     monkeypatch.setattr(os, "fork", full)
     with closing(Sums().workers(4)) as workers:
-        assert len({terms["process"] for terms, _ in workers.map(range(5))}) == 2
+        for _ in range(2):
+            assert len({terms["process"] for terms, _ in workers.map(range(5))}) == 2
+    assert capsys.readouterr().err == "sums: goes on in 2 processes, the same but slower: no more processes\n"
 
 
 def test_a_process_that_is_killed_is_told() -> None:

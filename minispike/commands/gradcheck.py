@@ -24,7 +24,18 @@ def run(args: Namespace) -> int:
     if not path or not name:
         hint = "minispike gradcheck ops.py:swish"
         raise ConfigError(problem("gradcheck", expected="FILE.py:FUNCTION", got=repr(args.target), hint=hint))
-    function = _function(Path(path), name)
+    if args.seed < 0:
+        raise ConfigError(problem("--seed", expected="a number >= 0", got=str(args.seed), hint="--seed 0"))
+    folder = str(Path(path).parent.resolve())
+    sys.path.insert(0, folder)  # as with ``python FILE``: for what lies beside it
+    try:
+        return _check(args, _function(Path(path), name), name)
+    finally:
+        sys.path.remove(folder)
+
+
+def _check(args: Namespace, function: Callable[..., Any], name: str) -> int:
+    """Check a function and tell that it is right."""
     inputs = _inputs(name, function, [_shape(text) for text in args.shape], args.seed)
     report = check_grads(function, *inputs, order=args.order, rtol=args.rtol, seed=args.seed, spikes=args.spikes)
     shapes = ", ".join(str(i.shape) for i in inputs)
@@ -39,16 +50,13 @@ def _function(path: Path, name: str) -> Callable[..., Any]:
     if not path.is_file():
         got = "a folder" if path.is_dir() else "none"
         raise ConfigError(problem(str(path), expected="a Python file", got=got, hint="the path of the file"))
-    spec = importlib.util.spec_from_file_location(path.stem, path)
+    spec = importlib.util.spec_from_file_location(f"gradcheck_{path.stem}", path)
     if spec is None or spec.loader is None:
         got = f"a file that ends in {path.suffix!r}"
         raise ConfigError(problem(str(path), expected="a Python file", got=got, hint=f"{path.stem}.py"))
     module = importlib.util.module_from_spec(spec)
-    sys.path.insert(0, str(path.parent.resolve()))  # as with ``python FILE``: for what lies beside it
-    try:
-        spec.loader.exec_module(module)
-    finally:
-        sys.path.pop(0)
+    sys.modules[spec.name] = module  # where dataclasses look for the module of a class
+    spec.loader.exec_module(module)
     found = getattr(module, name, None)
     if not callable(found):
         names = [n for n, value in vars(module).items() if callable(value) and not n.startswith("_")]
@@ -67,6 +75,10 @@ def _inputs(name: str, function: Callable[..., Any], shapes: Sequence[tuple[int,
     positional = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
     parameters = [p for p in inspect.signature(function).parameters.values() if p.kind in positional]
     open_ = [p for p in parameters if p.default is p.empty]
+    named = [p for p in inspect.signature(function).parameters.values() if p.kind == p.KEYWORD_ONLY]
+    if lacking := [p.name for p in named if p.default is p.empty]:
+        expected, got = "settings with default values", f"none for {', '.join(lacking)}"
+        raise ConfigError(problem(name, expected=expected, got=got, hint=f"{lacking[0]}=1.0 in its definition"))
     if shapes and len(shapes) != len(open_):
         expected, hint = f"{len(open_)} shapes, for {', '.join(p.name for p in open_) or 'no input'}", "--shape 3,4"
         raise ConfigError(problem(name, expected=expected, got=str(len(shapes)), hint=hint))
@@ -90,9 +102,9 @@ def _shape(text: str) -> tuple[int, ...]:
     """``3,4`` as ``(3, 4)``; an empty word is the shape of a number."""
     try:
         lengths = tuple(int(word) for word in text.split(",") if word.strip())
-        if min(lengths, default=0) < 0:
+        if min(lengths, default=1) < 1:
             raise ValueError(text)
     except ValueError as cause:
-        expected = "lengths of axes with commas between"
+        expected = "lengths of axes, 1 or more, with commas between"
         raise ConfigError(problem("--shape", expected=expected, got=repr(text), hint="--shape 3,4")) from cause
     return lengths

@@ -29,7 +29,7 @@ class Journal:
     def __init__(self, path: str | Path, append: bool = False) -> None:
         self.path = Path(path)
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        self._file = open(self.path, "a+b")
+        self._file = open(self.path, "a+b", buffering=0)  # a line that a full disk refused is not tried once more
         if append:
             self._cut_half_line()
         else:
@@ -50,16 +50,16 @@ class Journal:
             TypeError: for a value that JSON does not know; nothing is written then.
         """
         line = json.dumps({name: _plain(value) for name, value in fields.items()}, allow_nan=False)
+        content = line.encode("ascii") + b"\n"
         try:
-            self._file.write(line.encode("ascii") + b"\n")
-            self._file.flush()
+            while content:
+                content = content[self._file.write(content) :]
         except OSError as error:  # a full disk, which names no file
             error.filename = str(self.path)
             raise
 
     def sync(self) -> None:
         """Wait until all lines are on the disk."""
-        self._file.flush()
         os.fsync(self._file.fileno())
 
     def truncate(self, position: int) -> None:
@@ -78,7 +78,7 @@ class Journal:
         self.sync()
 
     def close(self) -> None:
-        """Write what is left and close the file; closing twice does no harm."""
+        """Close the file; closing twice does no harm."""
         self._file.close()
 
     def __enter__(self) -> Self:

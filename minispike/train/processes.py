@@ -26,7 +26,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from minispike.backend import lock, unlock
-from minispike.errors import TrainingError, problem
+from minispike.errors import TrainingError, problem, warn
 from minispike.nn.module import Parameter
 from minispike.tensor import Tensor
 from minispike.train.workers import single_threaded_products
@@ -90,12 +90,14 @@ class Processes:
 
     def _enough_helpers(self, wanted: int) -> "list[_Helper]":
         """So many helpers, started where they are missing; fewer, where the system has no room for another."""
-        with suppress(OSError):
+        try:
             while len(self._helpers) < wanted:
                 gradients = _shared_arrays(self._parameters)
                 with _interrupts_held():
                     self._helpers.append(_Helper(self._name, self._compute, gradients, self._helpers))
-        self._count = self._count if len(self._helpers) >= wanted else len(self._helpers) + 1
+        except OSError as error:
+            self._count = len(self._helpers) + 1
+            warn(f"{self._name}: goes on in {self._count} processes, the same but slower: {error.strerror or error}")
         return self._helpers[:wanted]
 
     def _share_weights(self) -> None:
@@ -187,8 +189,10 @@ def _interrupts_held() -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread():  # where nobody is interrupted
         numbers = []
     held: list[int] = []
-    before = {n: signal.signal(n, lambda number, _: held.append(number)) for n in numbers}
+    before = {n: signal.getsignal(n) for n in numbers}
     try:
+        for number in numbers:
+            signal.signal(number, lambda came, _: held.append(came))
         yield
     finally:
         for number, handler in before.items():
@@ -223,9 +227,10 @@ def _send_error(pipe: Connection, error: Exception) -> None:
     """Hand an error to the process that asked, with the place where it was raised."""
     sent = error
     try:
-        pickle.loads(pickle.dumps(error))
+        if type(pickle.loads(pickle.dumps(error))) is not type(error):
+            raise TypeError
     except Exception:  # its class has a way of its own to be made
-        sent = RuntimeError(f"{type(error).__name__}: {error}")
+        sent = RuntimeError("".join(traceback.format_exception_only(error)).strip())
     sent.add_note(f"In a worker process:\n{''.join(traceback.format_exception(error))}")
     pipe.send((sent, ()))
 
