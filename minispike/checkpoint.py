@@ -9,6 +9,7 @@ import numpy as np
 
 from minispike.errors import CheckpointError, problem
 from minispike.files import atomic_write
+from minispike.torch_file import is_torch_file, load_torch
 
 Arrays = dict[str, "np.ndarray[Any, Any]"]
 _NOTES = "minispike"
@@ -65,6 +66,17 @@ def load_tensors(path: str | Path, *, hint: str = "") -> tuple[Arrays, dict[str,
         hint = hint or "a complete copy of the file"
         raise CheckpointError(problem(str(path), expected="a safetensors file", got=got, hint=hint)) from cause
     return tensors, notes
+
+
+def load_weights(path: str | Path) -> Arrays:
+    """The tensors of a safetensors file or of one that ``torch.save`` wrote, whichever it is.
+
+    Raises:
+        CheckpointError: as `load_tensors` and `minispike.torch_file.load_torch`.
+    """
+    if Path(path).is_file() and is_torch_file(path):
+        return load_torch(path)
+    return load_tensors(path)[0]
 
 
 def part(tensors: Mapping[str, Any], prefix: str) -> dict[str, Any]:

@@ -13,7 +13,7 @@ ROOT = Path(__file__).resolve().parents[1]
 
 MAP = (
     "version errors extras",
-    "files checkpoint",
+    "files torch_file checkpoint",
     "backend",
     "modes smooth",
     "graph tensor",

@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from minispike.backend import Array, array_module
-from minispike.checkpoint import load_tensors
+from minispike.checkpoint import load_weights
 from minispike.errors import ConfigError, ShapeError, problem
 from minispike.models.inputs import token_ids, token_mask
 from minispike.models.spikebert_config import SpikeBERTConfig
@@ -225,14 +225,15 @@ class SpikeBERT(Module):
         """Take over a checkpoint of the authors' program.
 
         Args:
-            weights: name to array, or the path of a ``.safetensors`` file. A prefix ``module.`` is stripped.
+            weights: name to array, or the path of a ``.safetensors`` file or of one that ``torch.save`` wrote, which is
+                read without running code from it. A prefix ``module.`` is stripped.
             may_lack_classifier: accept a stage-1 checkpoint, which has no classifier; ours keeps its values.
 
         Raises:
             CheckpointError: names are missing, unexpected, or of another shape; nothing is changed then.
         """
         if not isinstance(weights, Mapping):
-            weights = load_tensors(weights)[0]
+            weights = load_weights(weights)
         renamed = {reference_name(name): array for name, array in weights.items()}
         self.load_state_dict(renamed, may_miss=("classifier.",) if may_lack_classifier else ())
 
