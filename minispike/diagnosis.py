@@ -23,7 +23,7 @@ CLOSE = 1e-4
 
 def likeliest_cause(
     wrong: Numbers,
-    partials: Callable[[Sequence[int], "tuple[int, int] | None"], Numbers],
+    partials: Callable[[Sequence[int], int | None], Numbers],
     rng: np.random.Generator,
     rows: int,
 ) -> str:
@@ -31,18 +31,16 @@ def likeliest_cause(
 
     Args:
         wrong: the gradient that backward gives, in the shape of the input.
-        partials: the right partial derivatives at elements of the flattened input. With a pair ``(n, m)``, those of
-            the n-th of m equal parts of the output alone, along its first axis.
+        partials: the right partial derivatives at elements of the flattened input; with a number, those of this row
+            of the output alone.
         rng: chooses the elements, where there are many.
         rows: the length of the output's first axis; 0 where it has none, or where there are several outputs.
     """
     flat = wrong.reshape(-1)
     places = np.arange(flat.size) if flat.size <= MOST else rng.choice(flat.size, MOST, replace=False)
     right = partials(places.tolist(), None)
-    if not np.any(flat):
-        return "a gradient that does not arrive, after a detach(), an array in place of a tensor, or a None" * bool(
-            np.any(right)
-        )
+    if np.any(right) and not np.any(flat):
+        return "a gradient that does not arrive, after a detach(), an array in place of a tensor, or a None"
     for words, candidate in _mended(wrong):
         if _equal(candidate.reshape(-1)[places], right):
             return words
@@ -51,9 +49,9 @@ def likeliest_cause(
         return _of_a_factor(factor, rows)
     if rows > 1:
         for n in (0, rows - 1):
-            if _equal(found, partials(places.tolist(), (n, rows))):
+            if _equal(found, partials(places.tolist(), n)):
                 return f"a missing sum: only row {n} of the {rows} rows of the output has been counted"
-    differs = ~np.isclose(found, right, rtol=0, atol=CLOSE * np.abs(right).max())
+    differs = ~np.isclose(found, right, rtol=0, atol=CLOSE * np.abs(right).max(initial=0.0))
     if differs.any() and not found[differs].any():
         share = f"{differs.sum()} of {len(places)} elements"
         return f"a part that is missing: no gradient arrives at {share}, and that of the others is right"

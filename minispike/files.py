@@ -9,6 +9,17 @@ from typing import IO, Any
 
 
 @contextmanager
+def named(path: str | Path) -> Iterator[None]:
+    """Put the path into errors of the system within the block that name no file, such as that of a full disk."""
+    try:
+        yield
+    except OSError as error:
+        if error.filename is None:
+            error.filename = str(path)
+        raise
+
+
+@contextmanager
 def atomic_write(path: str | Path, mode: str = "w") -> Iterator[IO[Any]]:
     """Open a file that appears under ``path`` only once it is complete.
 
@@ -32,13 +43,12 @@ def atomic_write(path: str | Path, mode: str = "w") -> Iterator[IO[Any]]:
     part = target.with_name(f".{target.name}.{secrets.token_hex(4)}.part")
     how: dict[str, Any] = {} if "b" in mode else {"encoding": "utf-8", "newline": "\n"}
     try:
-        with open(part, mode.replace("w", "x"), **how) as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(part, target)  # only after the file is closed, or Windows refuses
-    except BaseException as error:
+        with named(target):
+            with open(part, mode.replace("w", "x"), **how) as file:
+                yield file
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(part, target)  # only after the file is closed, or Windows refuses
+    except BaseException:
         part.unlink(missing_ok=True)
-        if isinstance(error, OSError) and error.filename is None:  # a full disk, which names no file
-            error.filename = str(target)
         raise

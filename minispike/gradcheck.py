@@ -202,12 +202,11 @@ def _cause(
     """The likeliest cause of a wrong gradient, as the end of a sentence; empty if none is found."""
     rows = len(outputs[0]) if len(outputs) == 1 and outputs[0].ndim else 0
 
-    def partials(places: Sequence[int], part: tuple[int, int] | None) -> "np.ndarray[Any, Any]":
-        chosen = list(covectors)
-        if part is not None:
-            chosen = [c.copy() for c in covectors]
-            kept = np.arange(len(chosen[0])) == part[0]
-            chosen[0][asarray(~kept, module=array_module(chosen[0]))] = 0.0
+    def partials(places: Sequence[int], row: int | None) -> "np.ndarray[Any, Any]":
+        chosen = covectors
+        if row is not None:
+            chosen = [array_module(covectors[0]).zeros_like(covectors[0])]
+            chosen[0][row] = covectors[0][row]
         found = []
         for place in places:
             direction = np.zeros(leaf.shape)

@@ -8,6 +8,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from minispike.errors import DataError, problem
+from minispike.files import named
 
 # JSON has no such numbers, and a journal must be able to tell of a loss that became one.
 _NOT_FINITE = {"nan": math.nan, "inf": math.inf, "-inf": -math.inf}
@@ -51,16 +52,14 @@ class Journal:
         """
         line = json.dumps({name: _plain(value) for name, value in fields.items()}, allow_nan=False)
         content = line.encode("ascii") + b"\n"
-        try:
+        with named(self.path):
             while content:
                 content = content[self._file.write(content) :]
-        except OSError as error:  # a full disk, which names no file
-            error.filename = str(self.path)
-            raise
 
     def sync(self) -> None:
         """Wait until all lines are on the disk."""
-        os.fsync(self._file.fileno())
+        with named(self.path):
+            os.fsync(self._file.fileno())
 
     def truncate(self, position: int) -> None:
         """Cut the file back to an earlier `position`, and to the end of a line if that is inside one.

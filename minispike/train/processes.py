@@ -2,10 +2,10 @@
 
 Threads of Python take turns between two operations of NumPy. Where an operation takes a tenth of a millisecond that
 costs nothing; where it takes a hundredth, two threads together are no faster than one. Processes wait for nobody. They
-are copies of this one, made when a phase begins (``fork``), so that they know the model and its task already. All of
-them see the same weights, in memory that they share, and leave their gradients in such memory. What a part gives
-depends on the part alone, and results come in the order of the parts: the numbers are the same for any number of
-processes, and the same as those of threads.
+are copies of this one, made when there is first work for them (``fork``), so that they know the model and its task
+already. All of them see the same weights, in memory that they share, and leave their gradients in such memory. What a
+part gives depends on the part alone, and results come in the order of the parts: the numbers are the same for any
+number of processes, and the same as those of threads.
 """
 
 import math
@@ -19,7 +19,7 @@ import traceback
 import warnings
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from itertools import chain, islice
+from itertools import islice
 from multiprocessing.connection import Connection
 from typing import Any, NamedTuple
 
@@ -80,13 +80,12 @@ class Processes:
         with single_threaded_products:
             while some := list(islice(waiting, self._count)):
                 helpers = self._enough_helpers(len(some) - 1)
-                own, given, left = some[0], some[1 : 1 + len(helpers)], some[1 + len(helpers) :]
-                waiting = chain(left, waiting)
-                for helper, part in zip(helpers, given, strict=True):
+                for helper, part in zip(helpers, some[1:], strict=False):
                     helper.give(part)
-                yield self._compute(own)
+                yield self._compute(some[0])
                 for helper in helpers:
                     yield helper.result()
+                yield from map(self._compute, some[1 + len(helpers) :])  # where helpers are missing
 
     def _enough_helpers(self, wanted: int) -> "list[_Helper]":
         """So many helpers, started where they are missing; fewer, where the system has no room for another."""
@@ -176,22 +175,23 @@ class _Helper:
     def _lost(self) -> TrainingError:
         self._process.join(timeout=10)
         code = self._process.exitcode
-        cause = " as a system does that is short of memory" if code == -signal.SIGKILL else ""
+        got = f"one that has ended, exit code {code}"
+        if code == -signal.SIGKILL:
+            got = f"one that was ended, exit code {code}, as a system does that is short of memory"
         hint = "--resume RUN, with workers=1 for this phase in its config.toml if that happens again"
-        got = f"one that was ended, exit code {code},{cause}" if cause else f"one that has ended, exit code {code}"
         return TrainingError(problem(f"{self._name}: a worker process", expected="an answer", got=got, hint=hint))
 
 
 @contextmanager
 def _interrupts_held() -> Iterator[None]:
     """Let Ctrl-C and SIGTERM wait for the end of the block, lest they meet a copy that is half made."""
-    numbers = [n for n in (signal.SIGINT, signal.SIGTERM) if signal.getsignal(n) is not None]
-    if threading.current_thread() is not threading.main_thread():  # where nobody is interrupted
-        numbers = []
     held: list[int] = []
-    before = {n: signal.getsignal(n) for n in numbers}
+    before: dict[signal.Signals, Any] = {}
+    if threading.current_thread() is threading.main_thread():  # in others nobody is interrupted
+        handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+        before = {number: handler for number, handler in handlers.items() if handler is not None}
     try:
-        for number in numbers:
+        for number in before:
             signal.signal(number, lambda came, _: held.append(came))
         yield
     finally:
