@@ -4,14 +4,22 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
+import every_backend
 import pytest
+from every_backend import array_backend
 from hypothesis import settings
-from tiny import finished
+from tiny import finished, finished_runs, quick_report
 
 settings.register_profile("untimed", deadline=None)  # speed is measured by benchmarks, on machines that are idle
 settings.load_profile("untimed")
 
-__all__ = ["finished", "own_cache", "shared"]
+__all__ = ["array_backend", "finished", "finished_runs", "own_cache", "quick_report", "shared"]
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Each test runs on every backend that `every_backend` has for its file."""
+    if backends := every_backend.parameters(metafunc.module.__name__.removeprefix("test_")):
+        metafunc.parametrize("array_backend", backends, indirect=True, scope="module")
 
 
 @pytest.fixture(scope="session", autouse=True)

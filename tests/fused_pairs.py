@@ -37,12 +37,12 @@ def assert_same(pair: Pair, tolerance: float = 1e-12) -> None:
     for a, b in zip(ours, theirs, strict=True):
         assert a.shape == b.shape
         assert a.dtype == b.dtype
-        np.testing.assert_allclose(a.data, b.data, rtol=tolerance, atol=tolerance)
+        np.testing.assert_allclose(a.numpy(), b.numpy(), rtol=tolerance, atol=tolerance)
     for a, b, x in zip(gradients(ours), gradients(theirs), pair.inputs, strict=True):
         assert a is not None
         assert b is not None
         assert a.shape == x.shape
-        np.testing.assert_allclose(a.data, b.data, rtol=tolerance, atol=tolerance * max(1.0, b.size**0.5))
+        np.testing.assert_allclose(a.numpy(), b.numpy(), rtol=tolerance, atol=tolerance * max(1.0, b.size**0.5))
 
 
 def assert_right(pair: Pair) -> None:

@@ -15,6 +15,7 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 from plain_bert import Sizes, random_weights
 
+from minispike import backend
 from minispike.data.tokenizer import Tokenizer
 from minispike.models.bert_folder import write_bert_folder
 
@@ -168,6 +169,7 @@ def test_bad_settings_files(tmp_path: Path) -> None:
 
 def test_no_cupy(finished: Finished, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "cupy", None)
+    monkeypatch.setattr(backend, "_modules", {})
     parts = ("backend 'cupy': expected the package CuPy", "got ModuleNotFoundError", "--backend numpy")
     refused(tmp_path, "--backend", "cupy", parts=parts)
     assert_mistake(minispike("predict", finished[0], "good", "--backend", "cupy"), *parts)

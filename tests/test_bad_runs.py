@@ -16,6 +16,8 @@ from minispike.data.tokenizer import Tokenizer
 from minispike.errors import RunFolderError
 from minispike.runfolder import check_free
 
+pytestmark = pytest.mark.usefixtures("quick_report")
+
 Finished = tuple[Path, Outcome]
 
 

@@ -67,12 +67,12 @@ def test_against_a_plain_bert(num_labels: int) -> None:
     out = model(ids, mask, segments)
     assert len(out.hidden_states) == len(states) == sizes.num_hidden_layers + 1
     for found, expected in zip(out.hidden_states, states, strict=True):
-        np.testing.assert_allclose(found.data[mask], expected[mask], rtol=0, atol=1e-12)
+        np.testing.assert_allclose(found.numpy()[mask], expected[mask], rtol=0, atol=1e-12)
     if logits is None:
         assert out.logits is None
     else:
         assert out.logits is not None
-        np.testing.assert_allclose(out.logits.data, logits, rtol=0, atol=1e-12)
+        np.testing.assert_allclose(out.logits.numpy(), logits, rtol=0, atol=1e-12)
 
 
 def test_weights_of_a_real_model(shared: Path) -> None:
@@ -90,16 +90,16 @@ def test_weights_of_a_real_model(shared: Path) -> None:
     assert [h.shape for h in out.hidden_states] == [(2, 8, 384)] * 7
     expected, _ = plain_bert.forward(sizes, weights, ids, mask, segments)
     for found, state in zip(out.hidden_states, expected, strict=True):
-        np.testing.assert_allclose(found.data[mask], state[mask], rtol=0, atol=2e-5)
+        np.testing.assert_allclose(found.numpy()[mask], state[mask], rtol=0, atol=2e-5)
 
 
 def test_default_arguments() -> None:
     model = bert_of(TINY)
     plain = model(IDS)
     full = model(IDS, np.ones_like(MASK), np.zeros_like(IDS))
-    np.testing.assert_array_equal(plain.logits.data, full.logits.data)
-    assert abs(model(IDS, MASK).logits.data - plain.logits.data).max() > 1e-3
-    assert abs(model(IDS, None, SEGMENTS).logits.data - plain.logits.data).max() > 1e-3
+    np.testing.assert_array_equal(plain.logits.numpy(), full.logits.numpy())
+    assert abs(model(IDS, MASK).logits.numpy() - plain.logits.numpy()).max() > 1e-3
+    assert abs(model(IDS, None, SEGMENTS).logits.numpy() - plain.logits.numpy()).max() > 1e-3
     assert model_without_head(TINY)(IDS).logits is None
 
 
@@ -153,12 +153,12 @@ def test_the_gradient_of_a_masked_language_model() -> None:
 def test_a_masked_language_model_predicts_from_the_chosen_place() -> None:
     with default_dtype(np.float64):
         model = lively(MaskedLanguageModel(Bert(TINY, np.random.default_rng(0)), np.random.default_rng(1)))
-    both = model(IDS, MASK, MASK).data
+    both = model(IDS, MASK, MASK).numpy()
     at = np.argwhere(MASK)
     for row, (b, i) in enumerate(at):
         chosen = np.zeros_like(MASK)
         chosen[b, i] = True
-        np.testing.assert_allclose(model(IDS, MASK, chosen).data[0], both[row], rtol=1e-12)
+        np.testing.assert_allclose(model(IDS, MASK, chosen).numpy()[0], both[row], rtol=1e-12)
 
 
 @pytest.mark.thorough
@@ -178,24 +178,24 @@ def test_nothing_depends_on_padding() -> None:
     for more, fill in ((1, 0), (3, 0), (2, 5)):
         wider = np.pad(ids, ((0, 0), (0, more)), constant_values=fill)
         out = model(wider, np.pad(mask, ((0, 0), (0, more))))
-        np.testing.assert_allclose(out.logits.data, expected.logits.data, rtol=0, atol=1e-12)
+        np.testing.assert_allclose(out.logits.numpy(), expected.logits.numpy(), rtol=0, atol=1e-12)
         for found, state in zip(out.hidden_states, expected.hidden_states, strict=True):
-            np.testing.assert_allclose(found.data[:, :4][mask], state.data[mask], rtol=0, atol=1e-12)
+            np.testing.assert_allclose(found.numpy()[:, :4][mask], state.numpy()[mask], rtol=0, atol=1e-12)
     for i in range(3):
         alone = model(ids[i : i + 1, : mask[i].sum()])
-        np.testing.assert_allclose(alone.logits.data[0], expected.logits.data[i], rtol=0, atol=1e-12)
+        np.testing.assert_allclose(alone.logits.numpy()[0], expected.logits.numpy()[i], rtol=0, atol=1e-12)
 
 
 def test_dropout_only_with_a_generator() -> None:
     model = bert_of(replace(TINY, dropout=0.5))
-    np.testing.assert_array_equal(model(IDS, MASK).logits.data, model(IDS, MASK).logits.data)
-    first, again, other = (model(IDS, MASK, rng=np.random.default_rng(s)).logits.data for s in (1, 1, 2))
+    np.testing.assert_array_equal(model(IDS, MASK).logits.numpy(), model(IDS, MASK).logits.numpy())
+    first, again, other = (model(IDS, MASK, rng=np.random.default_rng(s)).logits.numpy() for s in (1, 1, 2))
     np.testing.assert_array_equal(first, again)
     assert abs(first - other).max() > 1e-3
-    assert abs(first - model(IDS, MASK).logits.data).max() > 1e-3
+    assert abs(first - model(IDS, MASK).logits.numpy()).max() > 1e-3
     without = bert_of(replace(TINY, dropout=0.0))
     rng = np.random.default_rng(1)
-    np.testing.assert_array_equal(without(IDS, MASK, rng=rng).logits.data, without(IDS, MASK).logits.data)
+    np.testing.assert_array_equal(without(IDS, MASK, rng=rng).logits.numpy(), without(IDS, MASK).logits.numpy())
 
 
 def test_where_dropout_happens() -> None:
@@ -251,10 +251,10 @@ def test_weights_load_strictly() -> None:
 def test_heads_that_are_missing_or_of_another_task() -> None:
     weights = bert_of(TINY).state_dict()
     kept = bert_from_weights(config_of(), weights, 3)
-    np.testing.assert_allclose(kept.classifier.weight.data, weights["classifier.weight"], rtol=1e-6)
+    np.testing.assert_allclose(kept.classifier.weight.numpy(), weights["classifier.weight"], rtol=1e-6)
     fresh = bert_from_weights(config_of(), weights, 2)
     assert fresh.classifier.weight.shape == (2, 6)
-    np.testing.assert_allclose(fresh.pooler.dense.weight.data, weights["pooler.dense.weight"], rtol=1e-6)
+    np.testing.assert_allclose(fresh.pooler.dense.weight.numpy(), weights["pooler.dense.weight"], rtol=1e-6)
     assert bert_from_weights(config_of(), weights)(IDS).logits is None
     bare = {n: w for n, w in weights.items() if not n.startswith(("classifier.", "pooler."))}
     assert bert_from_weights(config_of(), bare, 4)(IDS).logits.shape == (3, 4)
@@ -262,10 +262,10 @@ def test_heads_that_are_missing_or_of_another_task() -> None:
 
 def test_lists_and_masks_of_numbers_will_do() -> None:
     model = bert_of(TINY)
-    expected = model(IDS, MASK, np.zeros_like(IDS)).logits.data
+    expected = model(IDS, MASK, np.zeros_like(IDS)).logits.numpy()
     for mask in (MASK.astype(np.int64), MASK.astype(np.float32), MASK.tolist(), MASK.astype(int).tolist()):
         found = model(IDS.tolist(), mask, np.zeros_like(IDS).tolist()).logits
-        np.testing.assert_array_equal(found.data, expected)
+        np.testing.assert_array_equal(found.numpy(), expected)
     assert model(np.zeros((0, 4), int), np.zeros((0, 4), bool)).logits.shape[0] == 0
 
 

@@ -5,8 +5,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from cupy_on_cpu import installed
 from helpers import gradient, leaf
+from strict_cupy import installed
 
 from minispike import backend, ops
 from minispike.models.bert import Bert, BertConfig

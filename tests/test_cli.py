@@ -11,9 +11,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-from tiny import MODELS, TINY, Outcome, assert_mistake, distill, minispike, snapshot
+from tiny import BRIEF, MODELS, Outcome, assert_mistake, distill, minispike, snapshot
 
 import minispike as package
+from minispike import backend
 from minispike.cli import main
 from minispike.config import preset
 from minispike.settings import to_toml
@@ -172,7 +173,7 @@ def test_a_run_leaves_all_its_files(finished: Finished) -> None:
     for part in ("Results", "Energy", "Firing rates", "Training", "One sentence in spikes", "direct training"):
         assert part in page
     assert "majority class" in page
-    assert "seed 0; backend numpy" in page
+    assert f"seed 0; backend {backend.current()}" in page
 
 
 def test_a_finished_run_is_only_told_again(finished: Finished, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -269,7 +270,7 @@ def test_a_full_disk_is_told_with_the_file_and_the_way_on(tmp_path: Path, monkey
 @pytest.mark.parametrize("closed", [">&-", "2>&-", ">&- 2>&-", "2>&1 | head -c 1"])
 def test_streams_that_somebody_has_closed(finished: Finished, tmp_path: Path, closed: str) -> None:
     """A run goes on to its end."""
-    settings = " ".join(("--set", *TINY))
+    settings = " ".join(("--set", *BRIEF))
     command = f"{sys.executable} -m minispike distill --out {tmp_path / 'run'} {settings}"
     line = f"{{ {command} ; echo $? > {tmp_path / 'code'} ; }} {closed}" if "|" in closed else f"{command} {closed}"
     done = subprocess.run(["bash", "-c", line], capture_output=True, text=True, timeout=300)

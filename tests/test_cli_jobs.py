@@ -15,23 +15,14 @@ from teachers.onnx_teacher import OnnxTeacher
 for library in ("tokenizers", "onnx", "onnxruntime", "safetensors", "matplotlib"):
     pytest.importorskip(library)
 
+pytestmark = pytest.mark.usefixtures("quick_report")
+
 Finished = tuple[Path, Outcome]
 
 
 # ---- Several seeds
 
 
-@pytest.fixture
-def quick_report(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Reports without pictures, which are most of a tiny run's time."""
-
-    def write(path: Path, _: Any) -> None:
-        path.write_text("report", encoding="utf-8")
-
-    monkeypatch.setattr("minispike.summary.write_report", write)
-
-
-@pytest.mark.usefixtures("quick_report")
 def test_seeds_are_run_told_and_resumed(finished: Finished, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     out = tmp_path / "seeds"
     with monkeypatch.context() as patch:
@@ -99,7 +90,6 @@ def test_made_teachers_have_the_layout_of_hugging_face(made: Path) -> None:
     assert config["architectures"] == ["BertForSequenceClassification"]
 
 
-@pytest.mark.usefixtures("quick_report")
 @pytest.mark.parametrize("form", ["folder to fine-tune", "folder as it is", "onnx"])
 def test_a_made_teacher_teaches(made: Path, tmp_path: Path, form: str) -> None:
     teacher = {"folder to fine-tune": "bert", "folder as it is": "task", "onnx": "task/model.onnx"}[form]

@@ -19,6 +19,8 @@ from minispike import backend
 from minispike.checkpoint import load_tensors, save_tensors
 from minispike.runfolder import read_config
 
+pytestmark = pytest.mark.usefixtures("quick_report")
+
 Finished = tuple[Path, Outcome]
 Change = Callable[[dict[str, Any]], Any]
 

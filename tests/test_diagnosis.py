@@ -11,6 +11,7 @@ import pytest
 from helpers import assert_sentence
 
 from minispike import check_grads
+from minispike.backend import array_module, asarray
 from minispike.cli import main
 from minispike.errors import GradientError
 from minispike.ops.op import FusedOp
@@ -42,6 +43,10 @@ def message(spoil: Any, shapes: tuple[tuple[int, ...], tuple[int, ...]] = ((4, 5
     return str(caught.value)
 
 
+def rolled(a: Array, by: int, axis: int) -> Array:
+    return array_module(a).roll(a, by, axis)
+
+
 HOLES = np.array([1.0, 0.0, 1.0, 1.0, 1.0])
 
 
@@ -56,11 +61,14 @@ HOLES = np.array([1.0, 0.0, 1.0, 1.0, 1.0])
         (lambda g, x, w: (g @ w, g[:1].T @ x[:1]), "a missing sum: only row 0 of the 4 rows"),
         (lambda g, x, w: (g @ w, g[-1:].T @ x[-1:]), "a missing sum: only row 3 of the 4 rows"),
         (lambda g, x, w: (g @ w, (x.T @ g).reshape(3, 5)), "stand in the order of the transpose"),
-        (lambda g, x, w: (np.roll(g @ w, 1, 0), g.T @ x), "a shift by one: every element of axis 0 .* too late"),
-        (lambda g, x, w: (np.roll(g @ w, -1, 1), g.T @ x), "a shift by one: every element of axis 1 .* too early"),
+        (lambda g, x, w: (rolled(g @ w, 1, 0), g.T @ x), "a shift by one: every element of axis 0 .* too late"),
+        (lambda g, x, w: (rolled(g @ w, -1, 1), g.T @ x), "a shift by one: every element of axis 1 .* too early"),
         (lambda g, x, w: ((g @ w)[:, ::-1].copy(), g.T @ x), "an axis that runs backwards: 1"),
         (lambda g, x, w: (None, g.T @ x), "a gradient that does not arrive"),
-        (lambda g, x, w: (g @ w * HOLES, g.T @ x), "a part that is missing: no gradient arrives at 4 of 20 elements"),
+        (
+            lambda g, x, w: (g @ w * asarray(HOLES), g.T @ x),
+            "a part that is missing: no gradient arrives at 4 of 20 elements",
+        ),
     ],
 )
 def test_names_the_mistake(spoil: Any, cause: str) -> None:

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from minispike.backend import to_numpy
 from minispike.data.batches import Batch, in_order
 from minispike.data.tokenizer import Encoded
 from minispike.energy import (
@@ -47,7 +48,7 @@ def model() -> SpikeBERT:
         rng = np.random.default_rng(4)
         for name, parameter in network.named_parameters():
             if ".norm.bias" in name:  # or a small network hardly fires
-                parameter.assign(parameter.array + rng.normal(0.4, 0.5, size=parameter.shape))
+                parameter.assign(parameter.numpy() + rng.normal(0.4, 0.5, size=parameter.shape))
     return network
 
 
@@ -72,7 +73,7 @@ def sentences(model: SpikeBERT, encoded: Encoded) -> Iterator[dict[str, NDArray[
     for batch in in_order(encoded, 1):
         seen: dict[str, NDArray[np.float64]] = {}
         with no_grad():
-            model(batch.input_ids, features=False, observe=lambda n, a, s=seen: s.update({n: a[:, 0].copy()}))
+            model(batch.input_ids, features=False, observe=lambda n, a, s=seen: s.update({n: to_numpy(a)[:, 0].copy()}))
         yield seen
 
 

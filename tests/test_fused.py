@@ -46,10 +46,10 @@ def test_layer_norm_leaves_its_input() -> None:
     x, weight, bias = random_leaf((3, 4), 1), leaf(np.ones(4)), leaf(np.zeros(4))
     before = x.numpy()
     y = F.layer_norm(x, weight, bias)
-    np.testing.assert_allclose(y.data.mean(axis=-1), np.zeros(3), atol=1e-12)
+    np.testing.assert_allclose(y.numpy().mean(axis=-1), np.zeros(3), atol=1e-12)
     y.backward(seed := Tensor(np.ones((3, 4))))
-    np.testing.assert_array_equal(x.data, before)
-    np.testing.assert_array_equal(seed.data, np.ones((3, 4)))
+    np.testing.assert_array_equal(x.numpy(), before)
+    np.testing.assert_array_equal(seed.numpy(), np.ones((3, 4)))
 
 
 @pytest.mark.parametrize("shape", SHAPES)
@@ -65,7 +65,7 @@ def test_normed_linear_of_a_layer_with_large_weights_of_one_sign() -> None:
     x, rest = random_leaf((7, 5), 1), [random_leaf((4,), seed) for seed in (3, 4, 5)]
     weight = leaf(random_leaf((4, 5), 2).numpy() + 1e3)
     found, expected = F.normed_linear(x, weight, *rest), F.normed_linear_composed(x, weight, *rest)
-    np.testing.assert_allclose(found.data, expected.data, rtol=1e-10, atol=1e-10)
+    np.testing.assert_allclose(found.numpy(), expected.numpy(), rtol=1e-10, atol=1e-10)
 
 
 @pytest.mark.parametrize(
@@ -104,7 +104,7 @@ def test_cross_entropy_of_large_logits() -> None:
     assert loss.item() == 5e3
     loss.backward()
     assert logits.grad is not None
-    np.testing.assert_array_equal(logits.grad.data, [[0.0, 0.0], [-0.5, 0.5]])
+    np.testing.assert_array_equal(logits.grad.numpy(), [[0.0, 0.0], [-0.5, 0.5]])
 
 
 # --- attention
@@ -134,7 +134,7 @@ def test_softmax_attention(batch: int, length: int, width: int, heads: int, whic
 def test_softmax_attention_by_hand() -> None:
     q, k, v = (np.random.default_rng(s).normal(size=(1, 3, 4)) for s in range(3))
     mask = np.array([[True, True, False]])
-    out = softmax_attention(Tensor(q), Tensor(k), Tensor(v), 2, mask).data
+    out = softmax_attention(Tensor(q), Tensor(k), Tensor(v), 2, mask).numpy()
     for head in range(2):
         part = slice(2 * head, 2 * head + 2)
         powers = np.exp(q[0, :, part] @ k[0, :2, part].T / np.sqrt(2))
@@ -151,9 +151,9 @@ def test_softmax_attention_ignores_what_is_masked() -> None:
     gradients = grad(out, [k, v], np.ones(out.shape))
     for g in gradients:
         assert g is not None
-        assert (g.data[~mask] == 0.0).all()
-    changed = [Tensor(np.where(mask[..., None], t.data, 1e3)) for t in (k, v)]
-    np.testing.assert_array_equal(softmax_attention(q, *changed, 2, mask).data, out.data)
+        assert (g.numpy()[~mask] == 0.0).all()
+    changed = [Tensor(np.where(mask[..., None], t.numpy(), 1e3)) for t in (k, v)]
+    np.testing.assert_array_equal(softmax_attention(q, *changed, 2, mask).numpy(), out.numpy())
 
 
 @pytest.mark.parametrize(
@@ -179,7 +179,7 @@ def test_spiking_attention_does_not_touch_its_inputs() -> None:
     before = [t.numpy() for t in inputs]
     spiking_attention(*inputs, 1, mask=mask).backward(np.ones((1, 1, 2, 4)))
     for t, old in zip(inputs, before, strict=True):
-        np.testing.assert_array_equal(t.data, old)
+        np.testing.assert_array_equal(t.numpy(), old)
 
 
 # --- all of them in float32, and their mistakes
@@ -274,4 +274,4 @@ def test_shift_tokens(channels: int, masked: bool, length: int) -> None:
 def test_shift_tokens_by_hand() -> None:
     x = Tensor(np.arange(12.0).reshape(1, 3, 4))
     expected = [[[0, 5, 2, 3], [0, 9, 6, 7], [4, 0, 10, 11]]]
-    np.testing.assert_array_equal(shift_tokens(x, 1).data, expected)
+    np.testing.assert_array_equal(shift_tokens(x, 1).numpy(), expected)

@@ -104,7 +104,7 @@ def test_lif_leaves_what_it_is_given() -> None:
     before = [t.numpy() for t in (x, v, seed)]
     LIF(LIFNeuron(threshold=0.3), 3, with_state=True)(x, v).backward(seed)
     for t, old in zip((x, v, seed), before, strict=True):
-        np.testing.assert_array_equal(t.data, old)
+        np.testing.assert_array_equal(t.numpy(), old)
 
 
 @pytest.mark.parametrize("neuron", NEURONS[::7], ids=name_of)
@@ -113,8 +113,8 @@ def test_lif_in_single_precision(neuron: LIFNeuron) -> None:
     spikes, state = lif_with_state(x, neuron, v)
     assert spikes.dtype == state.dtype == np.float32
     double = lif_with_state(Tensor(x, dtype=np.float64), neuron, Tensor(v, dtype=np.float64))
-    np.testing.assert_array_equal(spikes.data, double[0].data)
-    np.testing.assert_allclose(state.data, double[1].data, rtol=1e-5, atol=1e-6)
+    np.testing.assert_array_equal(spikes.numpy(), double[0].numpy())
+    np.testing.assert_allclose(state.numpy(), double[1].numpy(), rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
@@ -127,4 +127,4 @@ def test_at_rest_is_the_resting_potential_to_the_last_bit(tau: float, dtype: Any
         given = Tensor(np.full(4000, neuron.resting, dtype), dtype=dtype)
         found, expected = lif_with_state(Tensor(x), neuron), lif_with_state(Tensor(x), neuron, given)
         for a, b in zip(found, expected, strict=True):
-            np.testing.assert_array_equal(a.data, b.data)
+            np.testing.assert_array_equal(a.numpy(), b.numpy())

@@ -26,6 +26,8 @@ from minispike.runfolder import read_config
 from teachers.onnx_file import copy_model, digest, external_data
 from teachers.onnx_teacher import OnnxTeacher
 
+pytestmark = pytest.mark.usefixtures("quick_report")
+
 Finished = tuple[Path, Outcome]
 
 

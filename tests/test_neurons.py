@@ -70,15 +70,15 @@ def test_recorded_case(recorded: tuple[dict[str, Any], dict[str, Array]], key: s
     x = leaf(arrays["x"])
     spikes = lif(x, neuron)
     (spikes * weights).sum().backward()
-    assert_near(spikes.data, arrays[f"{key}/spike"])
+    assert_near(spikes.numpy(), arrays[f"{key}/spike"])
     assert_near(gradient(x), arrays[f"{key}/dx"])
 
     x = leaf(arrays["x"])
     spikes, charged, potentials = lif_composed(x, neuron)
     (spikes * weights).sum().backward(retain_graph=True)
-    assert_near(spikes.data, arrays[f"{key}/spike"])
-    assert_near(charged.data, arrays[f"{key}/h"])
-    assert_near(potentials.data, arrays[f"{key}/v"])
+    assert_near(spikes.numpy(), arrays[f"{key}/spike"])
+    assert_near(charged.numpy(), arrays[f"{key}/h"])
+    assert_near(potentials.numpy(), arrays[f"{key}/v"])
     assert_near(gradient(x), arrays[f"{key}/dx"])
     x.grad = None
     ((spikes * weights).sum() + (potentials * state_weights.copy()).sum()).backward()
@@ -89,8 +89,8 @@ def test_recorded_case(recorded: tuple[dict[str, Any], dict[str, Array]], key: s
     loss = Tensor(0.0)
     for t in range(len(x)):
         spikes, v = lif_with_state(x[t : t + 1], neuron, v)
-        assert_near(spikes.data[0], arrays[f"{key}/spike"][t])
-        assert_near(v.data, arrays[f"{key}/v"][t])
+        assert_near(spikes.numpy()[0], arrays[f"{key}/spike"][t])
+        assert_near(v.numpy(), arrays[f"{key}/v"][t])
         loss = loss + (spikes[0] * weights[t]).sum() + (v * state_weights[t].copy()).sum()
     loss.backward()
     assert_near(gradient(x), arrays[f"{key}/dx_with_v"])
@@ -104,7 +104,7 @@ def test_recorded_surrogates(
     x = leaf(u)
     y = spike(x, surrogate)
     y.backward(np.ones(len(u)))
-    np.testing.assert_array_equal(y.data, spikes)
+    np.testing.assert_array_equal(y.numpy(), spikes)
     assert_near(gradient(x), slope)
     assert_near(surrogate.derivative(u.copy()), slope)
 
@@ -169,10 +169,10 @@ def test_six_steps_by_hand(name: str, dtype: Any) -> None:
     spikes, charged, potentials = lif_composed(Tensor(x), neuron)
     for found, expected in ((spikes, s), (charged, m), (potentials, v), (lif(Tensor(x), neuron), s)):
         assert found.dtype == dtype
-        np.testing.assert_array_equal(found.data, expected)
+        np.testing.assert_array_equal(found.numpy(), expected)
     spikes, state = lif_with_state(Tensor(x), neuron)
-    np.testing.assert_array_equal(spikes.data, s)
-    np.testing.assert_array_equal(state.data, v[-1])
+    np.testing.assert_array_equal(spikes.numpy(), s)
+    np.testing.assert_array_equal(state.numpy(), v[-1])
 
 
 def test_a_gradient_by_hand() -> None:
@@ -215,10 +215,10 @@ def test_state_carried_over_equals_one_long_call(neuron: LIFNeuron) -> None:
         x.grad, v, loss = None, None, Tensor(0.0)
         for start, end in itertools.pairwise(cuts):
             spikes, v = lif_with_state(x[start:end], neuron, v)
-            np.testing.assert_array_equal(spikes.data, whole[start:end])
+            np.testing.assert_array_equal(spikes.numpy(), whole[start:end])
             loss = loss + (spikes * weights[start:end]).sum()
         assert v is not None
-        np.testing.assert_array_equal(v.data, whole_state)
+        np.testing.assert_array_equal(v.numpy(), whole_state)
         (loss + (v * last).sum()).backward()
         np.testing.assert_allclose(gradient(x), expected, rtol=1e-12, atol=1e-14)
 
@@ -251,9 +251,9 @@ def test_nothing_is_left_between_calls() -> None:
     first = np.random.default_rng(1).normal(size=(4, 3, 2))
     before = lif(Tensor(first), neuron).numpy()
     assert lif(random_leaf((4, 5, 2)), neuron).shape == (4, 5, 2)
-    np.testing.assert_array_equal(lif(Tensor(first), neuron).data, before)
+    np.testing.assert_array_equal(lif(Tensor(first), neuron).numpy(), before)
     assert lif(Tensor(first[:, :2]), neuron).shape == (4, 2, 2)
-    np.testing.assert_array_equal(lif(Tensor(first[:, :2]), neuron).data, before[:, :2])
+    np.testing.assert_array_equal(lif(Tensor(first[:, :2]), neuron).numpy(), before[:, :2])
 
 
 @pytest.mark.parametrize("neuron", NEURONS)
@@ -267,19 +267,19 @@ def test_one_step_empty_batches_and_single_neurons(neuron: LIFNeuron, shape: tup
     assert gradient(x).shape == shape
     assert gradient(v).shape == shape[1:]
     composed = lif_composed(x, neuron, v)
-    np.testing.assert_array_equal(spikes.data, composed[0].data)
+    np.testing.assert_array_equal(spikes.numpy(), composed[0].numpy())
 
 
 def test_spikes_are_zeros_and_ones() -> None:
     spikes = lif(random_leaf((6, 50)), LIFNeuron(threshold=0.3))
-    assert set(np.unique(spikes.data)) == {0.0, 1.0}
+    assert set(np.unique(spikes.numpy())) == {0.0, 1.0}
 
 
 def test_integrate_and_fire_counts() -> None:
     """Without a leak and with subtraction, the spikes of a constant input are its integral, rounded down."""
     x = Tensor(np.full((10, 1), 0.375))
     spikes, state = lif_with_state(x, integrate_and_fire(reset=None))
-    np.testing.assert_array_equal(np.cumsum(spikes.data[:, 0]), np.floor(0.375 * np.arange(1, 11)))
+    np.testing.assert_array_equal(np.cumsum(spikes.numpy()[:, 0]), np.floor(0.375 * np.arange(1, 11)))
     assert state.item() == 0.75
     neuron = integrate_and_fire(0.5, -0.25, False, Sigmoid(3.0))
     assert neuron == LIFNeuron(math.inf, 0.5, -0.25, False, False, Sigmoid(3.0))
@@ -295,10 +295,10 @@ def test_leaky_integrator_has_a_closed_form() -> None:
         keep = 1.0 - 1.0 / tau
         potentials, last = leaky_integrator(Tensor(x), tau, Tensor(v))
         expected = [keep ** (t + 1) * v + sum(keep ** (t - k) * x[k] / tau for k in range(t + 1)) for t in range(5)]
-        np.testing.assert_allclose(potentials.data, expected, rtol=1e-12)
-        np.testing.assert_array_equal(last.data, potentials.data[-1])
+        np.testing.assert_allclose(potentials.numpy(), expected, rtol=1e-12)
+        np.testing.assert_array_equal(last.numpy(), potentials.numpy()[-1])
         from_rest, _ = leaky_integrator(Tensor(x), tau)
-        np.testing.assert_allclose(from_rest.data, expected - keep ** np.arange(1, 6)[:, None] * v, atol=1e-13)
+        np.testing.assert_allclose(from_rest.numpy(), expected - keep ** np.arange(1, 6)[:, None] * v, atol=1e-13)
     check_grads(lambda x, v: leaky_integrator(x, 2.5, v), leaf(x), leaf(v), order=2)
     assert leaky_integrator(Tensor(np.ones((2, 3), np.float32)))[0].dtype == np.float32
 
@@ -310,7 +310,7 @@ def test_parametric_lif_starts_as_the_neuron_it_is_given() -> None:
         layer = ParametricLIF(neuron)
     for state in (None, v):
         for found, expected in zip(layer(x, state), lif_with_state(x, neuron, state), strict=True):
-            np.testing.assert_allclose(found.data, expected.data, rtol=1e-12, atol=1e-14)
+            np.testing.assert_allclose(found.numpy(), expected.numpy(), rtol=1e-12, atol=1e-14)
     assert [name for name, _ in layer.named_parameters()] == ["w"]
 
 
@@ -332,7 +332,7 @@ def test_the_gradient_of_the_time_constant(neuron: LIFNeuron) -> None:
 def test_the_time_constant_is_learned() -> None:
     """Potentials of a neuron with tau 4 that never fires, found again from tau 1.5."""
     x = np.random.default_rng(0).uniform(-1.0, 1.0, (6, 20))
-    target = leaky_integrator(Tensor(x), 4.0)[1].data
+    target = leaky_integrator(Tensor(x), 4.0)[1].numpy()
     with default_dtype(np.float64):
         layer = ParametricLIF(LIFNeuron(1.5, threshold=100.0))
         optimiser = AdamW(layer.named_parameters(), weight_decay=0.0)

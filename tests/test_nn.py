@@ -87,13 +87,13 @@ def test_state_dicts_are_copies_and_go_round() -> None:
     state = tree.state_dict()
     assert list(state) == NAMES
     state["norm.bias"] += 1.0
-    assert (tree.norm.bias.data == 0.0).all()
+    assert (tree.norm.bias.numpy() == 0.0).all()
     other.load_state_dict(state)
     for name, array in other.state_dict().items():
         np.testing.assert_array_equal(array, state[name])
         assert array.dtype == np.float32
     state["norm.bias"] += 1.0
-    assert (other.norm.bias.data == 1.0).all()
+    assert (other.norm.bias.numpy() == 1.0).all()
 
 
 def test_loading_casts_and_keeps_parameters() -> None:
@@ -103,7 +103,7 @@ def test_loading_casts_and_keeps_parameters() -> None:
     tree.load_state_dict(weights)
     assert all(a is b for a, b in zip(before, tree.parameters(), strict=True))
     assert {p.dtype for p in before} == {np.dtype(np.float32)}
-    np.testing.assert_allclose(tree.table.weight.data, Tree(2).table.weight.data, atol=1e-4)
+    np.testing.assert_allclose(tree.table.weight.numpy(), Tree(2).table.weight.numpy(), atol=1e-4)
 
 
 FAULTS: dict[str, tuple[Callable[[dict[str, Array]], dict[str, Array]], list[str]]] = {
@@ -145,8 +145,8 @@ def test_what_may_be_missing() -> None:
     part = {n: a for n, a in state.items() if not n.startswith("norm.")}
     before = tree.norm.weight.numpy()
     tree.load_state_dict(part, may_miss=("norm.",))
-    np.testing.assert_array_equal(tree.norm.weight.data, before)
-    np.testing.assert_array_equal(tree.table.weight.data, state["table.weight"])
+    np.testing.assert_array_equal(tree.norm.weight.numpy(), before)
+    np.testing.assert_array_equal(tree.table.weight.numpy(), state["table.weight"])
     with pytest.raises(CheckpointError):
         tree.load_state_dict({}, may_miss=("norm.",))
     tree.load_state_dict({}, may_miss=("",))
@@ -173,11 +173,11 @@ def test_layers_are_their_functions() -> None:
     with default_dtype(np.float64):
         linear, norm, table = Linear(3, 4, rng, std=1.0), LayerNorm(4, eps=0.1), Embedding(5, 3, rng)
     x = random_leaf((2, 3))
-    np.testing.assert_allclose(linear(x).data, x.data @ linear.weight.data.T + linear.bias.data, rtol=1e-13)
-    h = linear(x).data
+    np.testing.assert_allclose(linear(x).numpy(), x.numpy() @ linear.weight.numpy().T + linear.bias.numpy(), rtol=1e-13)
+    h = linear(x).numpy()
     expected = (h - h.mean(-1, keepdims=True)) / np.sqrt(h.var(-1, keepdims=True) + 0.1)
-    np.testing.assert_allclose(norm(linear(x)).data, expected, rtol=1e-12)
-    np.testing.assert_array_equal(table(np.array([[4, 0]])).data, table.weight.data[[[4, 0]]])
+    np.testing.assert_allclose(norm(linear(x)).numpy(), expected, rtol=1e-12)
+    np.testing.assert_array_equal(table(np.array([[4, 0]])).numpy(), table.weight.numpy()[[[4, 0]]])
     check_grads(lambda linear, norm, x: norm(linear(x)), linear, norm, x)
 
 
@@ -189,19 +189,19 @@ def test_dropout_statistics() -> None:
     for rate in (0.1, 0.5, 0.9):
         y = dropout(x, rate, np.random.default_rng(0))
         assert y.dtype == np.float32
-        kept = y.data != 0.0
+        kept = y.numpy() != 0.0
         spread = math.sqrt(rate * (1 - rate) / x.size)
         assert abs(kept.mean() - (1 - rate)) < 4 * spread
-        np.testing.assert_allclose(y.data[kept], 2.0 / (1 - rate), rtol=1e-6)
-        assert y.data.mean() == pytest.approx(2.0, rel=0.02)
+        np.testing.assert_allclose(y.numpy()[kept], 2.0 / (1 - rate), rtol=1e-6)
+        assert y.numpy().mean() == pytest.approx(2.0, rel=0.02)
         x.grad = None
         y.sum().backward()
         assert x.grad is not None
-        np.testing.assert_allclose(x.grad.data, np.where(kept, 1.0 / (1 - rate), 0.0), rtol=1e-6)
+        np.testing.assert_allclose(x.grad.numpy(), np.where(kept, 1.0 / (1 - rate), 0.0), rtol=1e-6)
 
 
 def test_dropout_rows_and_columns_are_independent() -> None:
-    kept = dropout(Tensor(np.ones((200, 200))), 0.5, np.random.default_rng(1)).data > 0
+    kept = dropout(Tensor(np.ones((200, 200))), 0.5, np.random.default_rng(1)).numpy() > 0
     for axis in (0, 1):
         assert abs(kept.mean(axis=axis) - 0.5).max() < 0.2
         assert abs(np.corrcoef(kept.astype(float), rowvar=bool(axis)) - np.eye(200)).max() < 0.4
@@ -213,9 +213,9 @@ def test_no_dropout() -> None:
     rng = np.random.default_rng(0)
     assert dropout(x, 0.0, rng) is x
     assert rng.random() == np.random.default_rng(0).random()  # no number was drawn
-    same = [dropout(x, 0.5, np.random.default_rng(7)).data for _ in range(2)]
+    same = [dropout(x, 0.5, np.random.default_rng(7)).numpy() for _ in range(2)]
     np.testing.assert_array_equal(*same)
-    double = dropout(Tensor(x, dtype=np.float32), 0.5, np.random.default_rng(7)).data
+    double = dropout(Tensor(x, dtype=np.float32), 0.5, np.random.default_rng(7)).numpy()
     np.testing.assert_array_equal(double == 0.0, same[0] == 0.0)  # the same places in both types
 
 
@@ -235,7 +235,7 @@ def log_softmax(a: Array) -> Array:
 
 def test_cross_entropy_formula() -> None:
     logits, labels = random_leaf((5, 3)), np.array([0, 2, 1, 1, 0])
-    expected = -log_softmax(logits.array)[np.arange(5), labels].mean()
+    expected = -log_softmax(logits.numpy())[np.arange(5), labels].mean()
     assert cross_entropy(logits, labels).item() == pytest.approx(expected, rel=1e-13)
     assert cross_entropy(logits, labels.tolist()).item() == pytest.approx(expected, rel=1e-13)
 
@@ -243,12 +243,12 @@ def test_cross_entropy_formula() -> None:
 @pytest.mark.parametrize("temperature", [1.0, 0.5, 4.0])
 def test_kl_divergence_formula(temperature: float) -> None:
     teacher, student = np.random.default_rng(1).normal(size=(5, 3)), random_leaf((5, 3), 2)
-    p, q = log_softmax(teacher / temperature), log_softmax(student.array / temperature)
+    p, q = log_softmax(teacher / temperature), log_softmax(student.numpy() / temperature)
     expected = temperature**2 * (np.exp(p) * (p - q)).sum() / 5
     loss = kl_divergence(teacher, student, temperature)
     assert loss.item() == pytest.approx(expected, rel=1e-12)
     check_grads(lambda x: kl_divergence(teacher, x, temperature), student, order=2)
-    assert kl_divergence(student.array, student, temperature).item() == pytest.approx(0.0, abs=1e-14)
+    assert kl_divergence(student.numpy(), student, temperature).item() == pytest.approx(0.0, abs=1e-14)
     single = kl_divergence(teacher, Tensor(student, dtype=np.float32), temperature)
     assert single.dtype == np.float32
 
@@ -256,13 +256,13 @@ def test_kl_divergence_formula(temperature: float) -> None:
 def test_masked_mse_formula() -> None:
     a, b = random_leaf((2, 3, 4), 1), np.random.default_rng(2).normal(size=(2, 3, 4))
     mask = np.array([[True, True, False], [True, False, False]])
-    square = (a.array - b) ** 2
+    square = (a.numpy() - b) ** 2
     for given, expected in ((None, square.mean()), (mask, square[mask].mean()), (~mask & mask, 0.0)):
         assert masked_mse(a, b, given).item() == pytest.approx(expected, rel=1e-13)
         check_grads(lambda a, given=given: masked_mse(a, b, given), a, order=2)
     assert masked_mse(a, b, np.ones((2, 3), bool)).item() == pytest.approx(square.mean(), rel=1e-13)
     table = random_leaf((6, 2))
-    assert masked_mse(table, np.zeros((6, 2))).item() == pytest.approx((table.array**2).mean())
+    assert masked_mse(table, np.zeros((6, 2))).item() == pytest.approx((table.numpy() ** 2).mean())
     single = Tensor(a, dtype=np.float32)
     assert masked_mse(single, b.astype(np.float32), mask).dtype == np.float32
 

@@ -295,7 +295,7 @@ def check_values(case: Case) -> None:
     result = case.f(*[Tensor(a) for a in case.arrays])
     assert result.shape == expected.shape
     assert result.dtype == np.float64
-    np.testing.assert_allclose(result.data, expected, rtol=1e-13, atol=1e-14)
+    np.testing.assert_allclose(result.numpy(), expected, rtol=1e-13, atol=1e-14)
 
 
 def check_derivatives(case: Case) -> None:
@@ -316,8 +316,8 @@ def check_single_precision(case: Case) -> None:
     for single, double in zip(found[1], found[0], strict=True):
         assert single.dtype == (np.float32 if single.size else single.dtype)
         assert single.shape == double.shape
-        size = float(abs(double.data).max(initial=1.0))
-        np.testing.assert_allclose(single.data, double.data, rtol=2e-6, atol=2e-6 * size)
+        size = float(abs(double.numpy()).max(initial=1.0))
+        np.testing.assert_allclose(single.numpy(), double.numpy(), rtol=2e-6, atol=2e-6 * size)
 
 
 @pytest.mark.parametrize("name", TABLE)

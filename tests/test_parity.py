@@ -12,6 +12,7 @@ from helpers import assert_sentence
 from safetensors.numpy import save_file
 
 from minispike import default_dtype
+from minispike.backend import to_numpy
 from minispike.errors import CheckpointError
 from minispike.models.spikebert import SpikeBERT, SpikeBERTOutput, reference_name
 from minispike.models.spikebert_config import SpikeBERTConfig
@@ -46,7 +47,7 @@ def model_of(recorded: dict[str, Array], dtype: Any = np.float64) -> SpikeBERT:
 
 def observed(model: SpikeBERT, ids: Array) -> tuple[SpikeBERTOutput, dict[str, Array]]:
     seen: dict[str, Array] = {}
-    out = model(ids, observe=lambda name, array: seen.__setitem__(name, np.array(array)))
+    out = model(ids, observe=lambda name, array: seen.__setitem__(name, to_numpy(array).copy()))
     return out, seen
 
 
@@ -88,14 +89,14 @@ def activations(model: SpikeBERT, ids: Array) -> dict[str, Array]:
     """Every activation under its recorded name: observed, or one layer beyond what is observed."""
     out, seen = observed(model, ids)
     found = {
-        "emb.out": model.embedding(ids).data,
+        "emb.out": model.embedding(ids).numpy(),
         "atan.out": batch_first(seen["embedding"]),
     }
     for i in range(CONFIG.depth):
         block = f"blocks.{i}"
         for part, (linear, norm, neurons) in PARTS.items():
             layer, name = operator.attrgetter(part)(model.blocks[i]), f"{block}.{part}"
-            found[f"{block}.{linear}.out"] = folded(layer.linear(Tensor(seen[f"{name}.input"])).data)
+            found[f"{block}.{linear}.out"] = folded(layer.linear(Tensor(seen[f"{name}.input"])).numpy())
             found[f"{block}.{norm}.out"] = folded(seen[f"{name}.current"])
             found[f"{block}.{neurons}.in"] = in_time(seen[f"{name}.current"])
             found[f"{block}.{neurons}.out"] = seen[name]
@@ -105,13 +106,13 @@ def activations(model: SpikeBERT, ids: Array) -> dict[str, Array]:
         found[f"{block}.mlp.out"] = batch_first(seen[f"{block}.mlp.output"])
         end = seen[f"{block}.mlp.hidden.input"] + seen[f"{block}.mlp.output"]
         found[f"{block}.out"] = batch_first(end)
-        found[f"transforms.{i}.fc.out"] = model.transforms[i].linear(mean(Tensor(end), 0)).data
-        found[f"transforms.{i}.ln.out"] = found[f"transforms.{i}.out"] = out.hidden_states[i].data
+        found[f"transforms.{i}.fc.out"] = model.transforms[i].linear(mean(Tensor(end), 0)).numpy()
+        found[f"transforms.{i}.ln.out"] = found[f"transforms.{i}.out"] = out.hidden_states[i].numpy()
         if i + 1 < CONFIG.depth:
             np.testing.assert_array_equal(seen[f"blocks.{i + 1}.attention.q.input"], end)
     tokens = model.norm(Tensor(end))  # [T, B, L, D]
-    found["last_ln.out"] = batch_first(tokens.data)
-    found["classifier.out"] = model.classifier(mean(tokens, 2)).data.swapaxes(0, 1)  # [B, T, C]
+    found["last_ln.out"] = batch_first(tokens.numpy())
+    found["classifier.out"] = model.classifier(mean(tokens, 2)).numpy().swapaxes(0, 1)  # [B, T, C]
     return found
 
 
@@ -138,20 +139,20 @@ def test_spikes_are_identical_in_single_precision(recorded: dict[str, Array]) ->
 def test_single_precision_outputs(recorded: dict[str, Array]) -> None:
     out = model_of(recorded, np.float32)(recorded["input_ids"])
     assert out.logits.dtype == np.float32
-    assert_near(out.logits.data, recorded["f32/logits"], 1e-5)
+    assert_near(out.logits.numpy(), recorded["f32/logits"], 1e-5)
     for i, state in enumerate(out.hidden_states):
-        assert_near(state.data, recorded[f"f32/rep/{i}"], 1e-5)
+        assert_near(state.numpy(), recorded[f"f32/rep/{i}"], 1e-5)
 
 
 def test_logits_and_features(recorded: dict[str, Array]) -> None:
     model = model_of(recorded)
     out = model(recorded["input_ids"])
-    assert_near(out.logits.data, recorded["f64/logits"])
+    assert_near(out.logits.numpy(), recorded["f64/logits"])
     assert len(out.hidden_states) == CONFIG.depth
     for i, state in enumerate(out.hidden_states):
-        assert_near(state.data, recorded[f"f64/rep/{i}"])
+        assert_near(state.numpy(), recorded[f"f64/rep/{i}"])
     padded = np.arange(L) < np.array([[12], [5], [1]])
-    assert_near(model(recorded["input_ids"], padded).logits.data, recorded["f64/logits"])  # the mask is not used
+    assert_near(model(recorded["input_ids"], padded).logits.numpy(), recorded["f64/logits"])  # the mask is not used
 
 
 # --- losses and their gradients
@@ -185,7 +186,7 @@ def assert_gradients(model: SpikeBERT, recorded: dict[str, Array], prefix: str, 
         if name not in expected:
             assert parameter.grad is None, name
             continue
-        found = np.zeros(parameter.shape) if parameter.grad is None else parameter.grad.data
+        found = np.zeros(parameter.shape) if parameter.grad is None else parameter.grad.numpy()
         assert_near(found, expected.pop(name), tolerance)
     assert not expected
 
@@ -193,7 +194,7 @@ def assert_gradients(model: SpikeBERT, recorded: dict[str, Array], prefix: str, 
 def test_cross_entropy_and_its_gradient(recorded: dict[str, Array]) -> None:
     model = model_of(recorded)
     loss = cross_entropy(model(recorded["input_ids"], features=False).logits, recorded["labels"])
-    assert_near(loss.data, recorded["f64/loss_ce"])
+    assert_near(loss.numpy(), recorded["f64/loss_ce"])
     loss.backward()
     assert_gradients(model, recorded, "f64/grad_ce/")
 
@@ -201,7 +202,7 @@ def test_cross_entropy_and_its_gradient(recorded: dict[str, Array]) -> None:
 def test_stage_1_loss_and_its_gradient(recorded: dict[str, Array]) -> None:
     model = model_of(recorded)
     loss = stage_1(recorded, model(recorded["input_ids"]))
-    assert_near(loss.data, recorded["f64/stage1/loss"])
+    assert_near(loss.numpy(), recorded["f64/stage1/loss"])
     loss.backward()
     assert_gradients(model, recorded, "f64/stage1/grad/")
 
@@ -210,14 +211,14 @@ def test_stage_2_loss_its_gradient_and_a_step_of_the_optimiser(recorded: dict[st
     model = model_of(recorded)
     terms = stage_2(recorded, model, model(recorded["input_ids"]))
     for name, term in terms.items():
-        assert_near(term.data, recorded[f"f64/kd/loss_{name}"])
+        assert_near(term.numpy(), recorded[f"f64/kd/loss_{name}"])
     terms["total"].backward()
     assert_gradients(model, recorded, "f64/kd/grad/")
     AdamW(model.named_parameters(), weight_decay=5e-3, decay_all=True).step(5e-4)
     found = dict(model.named_parameters())
     for name, array in recorded.items():
         if name.startswith("f64/adamw1/"):
-            assert_near(found.pop(reference_name(name[len("f64/adamw1/") :])).data, array)
+            assert_near(found.pop(reference_name(name[len("f64/adamw1/") :])).numpy(), array)
     assert not found
 
 
@@ -251,11 +252,11 @@ def test_a_second_call_from_where_the_first_left_off(recorded: dict[str, Array])
             mixed = spiking_attention(layer(a.q, x), layer(a.k, x), layer(a.v, x), a.heads, a.scale)
             x = x + layer(a.output, fire(a, mixed, a.neuron))
             x = x + layer(block.mlp.output, layer(block.mlp.hidden, x))
-        return model.classifier(mean(model.norm(x), 2)).data.swapaxes(0, 1)
+        return model.classifier(mean(model.norm(x), 2)).numpy().swapaxes(0, 1)
 
     assert_near(run(), recorded["f64/out_BTC"])
     assert_near(run(), recorded["f64/out_BTC_second_call_no_reset"])
-    assert_near(model(ids).logits.data, recorded["f64/logits"])
+    assert_near(model(ids).logits.numpy(), recorded["f64/logits"])
 
 
 # --- loading is strict
@@ -276,7 +277,7 @@ def test_a_checkpoint_as_mapping_or_file(recorded: dict[str, Array], tmp_path: P
         model = SpikeBERT(CONFIG)
         model.load_reference(given)
         for name, array in weights.items():
-            found = dict(model.named_parameters())[reference_name(name)].data
+            found = dict(model.named_parameters())[reference_name(name)].numpy()
             np.testing.assert_array_equal(found, array)
 
 
@@ -323,8 +324,8 @@ def test_a_stage_1_checkpoint(recorded: dict[str, Array]) -> None:
     model = SpikeBERT(CONFIG)
     before = model.classifier.weight.numpy()
     model.load_reference(weights, may_lack_classifier=True)
-    np.testing.assert_array_equal(model.embedding.weight.data, weights["emb.weight"])
-    np.testing.assert_array_equal(model.classifier.weight.data, before)
+    np.testing.assert_array_equal(model.embedding.weight.numpy(), weights["emb.weight"])
+    np.testing.assert_array_equal(model.classifier.weight.numpy(), before)
     for fault in (without("emb.weight"), lambda w: w | {"classifier.weight": np.ones((2, 32))}):
         with pytest.raises(CheckpointError):
             model.load_reference(fault(weights), may_lack_classifier=True)

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from minispike.backend import to_numpy
 from minispike.data.batches import Batch, in_order
 from minispike.data.tokenizer import Encoded
 from minispike.errors import DataError, ShapeError
@@ -22,7 +23,7 @@ def model() -> SpikeBERT:
         rng = np.random.default_rng(4)
         for name, parameter in network.named_parameters():
             if ".norm.bias" in name:  # or a small network hardly fires
-                parameter.assign(parameter.array + rng.normal(0.4, 0.5, size=parameter.shape))
+                parameter.assign(parameter.numpy() + rng.normal(0.4, 0.5, size=parameter.shape))
     return network
 
 
@@ -39,7 +40,7 @@ def run(model: SpikeBERT, batch: Batch, recorder: Recorder) -> None:
 def arrays_of(model: SpikeBERT, batch: Batch) -> dict[str, NDArray[np.float64]]:
     seen: dict[str, NDArray[np.float64]] = {}
     with no_grad():
-        model(batch.input_ids, batch.mask, features=False, observe=lambda n, a: seen.update({n: a.copy()}))
+        model(batch.input_ids, batch.mask, features=False, observe=lambda n, a: seen.update({n: to_numpy(a).copy()}))
     return seen
 
 

@@ -75,7 +75,7 @@ def content() -> ReportContent:
     rng = np.random.default_rng(0)
     for name, parameter in model.named_parameters():
         if ".norm.bias" in name:
-            parameter.assign(parameter.array + rng.normal(0.4, 0.5, size=parameter.shape).astype(np.float32))
+            parameter.assign(parameter.numpy() + rng.normal(0.4, 0.5, size=parameter.shape).astype(np.float32))
     encoded = Encoded(tuple(rng.integers(0, 40, size=n).astype(np.int32) for n in (3, 5, 5)), None, 0.0, 0.0)
     recorder = Recorder()
     for batch in in_order(encoded, 2):

@@ -18,6 +18,8 @@ from minispike.train.journal import Journal
 for library in ("tokenizers", "onnx", "onnxruntime", "safetensors", "matplotlib"):
     pytest.importorskip(library)
 
+pytestmark = pytest.mark.usefixtures("quick_report")
+
 PHASES = ("pretrain teacher", "fine-tune teacher", "stage 1", "stage 2", "direct training")
 STEP = 5  # at which a phase is killed; there is a checkpoint of an earlier one
 

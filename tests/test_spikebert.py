@@ -9,6 +9,7 @@ import pytest
 from helpers import assert_sentence
 
 from minispike import check_grads, default_dtype, no_grad
+from minispike.backend import to_numpy
 from minispike.errors import ConfigError, ShapeError
 from minispike.models.spikebert import SpikeBERT
 from minispike.models.spikebert_config import SpikeBERTConfig
@@ -114,8 +115,8 @@ def test_the_default_initialisation_lets_gradients_through() -> None:
     for name, parameter in model.named_parameters():
         if not name.startswith("transforms."):
             assert parameter.grad is not None, name
-            assert np.isfinite(parameter.grad.data).all()
-    assert abs(model.embedding.weight.grad.data).max() > 0
+            assert np.isfinite(parameter.grad.numpy()).all()
+    assert abs(model.embedding.weight.grad.numpy()).max() > 0
 
 
 # --- padding and word order
@@ -136,15 +137,15 @@ def test_default_logits_do_not_depend_on_padding(dtype: Any) -> None:
         ids = rng.integers(1, 50, (2, length))
         mask = np.ones(ids.shape, bool)
         expected = model(ids, mask)
-        np.testing.assert_array_equal(model(ids).logits.data, expected.logits.data)
+        np.testing.assert_array_equal(model(ids).logits.numpy(), expected.logits.numpy())
         for more, fill in ((1, 0), (5, 0), (20, 0), (9, 17)):
             out = model(*padded(ids, mask, more, fill))
             np.testing.assert_allclose(
-                out.logits.data, expected.logits.data, rtol=0, atol=2e-6 if dtype == np.float32 else 1e-12
+                out.logits.numpy(), expected.logits.numpy(), rtol=0, atol=2e-6 if dtype == np.float32 else 1e-12
             )
             for state, other in zip(out.hidden_states, expected.hidden_states, strict=True):
                 np.testing.assert_allclose(
-                    state.data[:, :length], other.data, rtol=0, atol=1e-5 if dtype == np.float32 else 1e-12
+                    state.numpy()[:, :length], other.numpy(), rtol=0, atol=1e-5 if dtype == np.float32 else 1e-12
                 )
 
 
@@ -163,9 +164,9 @@ def test_default_gradients_do_not_depend_on_padding() -> None:
 
 def test_sentences_of_a_batch_do_not_see_each_other() -> None:
     model = model_of(SMALL)
-    together = model(IDS, MASK).logits.data
+    together = model(IDS, MASK).logits.numpy()
     for i in range(len(IDS)):
-        alone = model(IDS[i : i + 1, : MASK[i].sum()]).logits.data
+        alone = model(IDS[i : i + 1, : MASK[i].sum()]).logits.numpy()
         np.testing.assert_allclose(alone[0], together[i], rtol=0, atol=1e-12)
 
 
@@ -173,7 +174,7 @@ def test_reference_logits_depend_on_padding() -> None:
     model = model_of(like_reference(SMALL))
     ids = np.random.default_rng(5).integers(1, 50, (2, 6))
     mask = np.ones(ids.shape, bool)
-    assert abs(model(*padded(ids, mask, 10, 0)).logits.data - model(ids).logits.data).max() > 1e-3
+    assert abs(model(*padded(ids, mask, 10, 0)).logits.numpy() - model(ids).logits.numpy()).max() > 1e-3
 
 
 def test_the_reference_reads_a_bag_of_words() -> None:
@@ -182,9 +183,9 @@ def test_the_reference_reads_a_bag_of_words() -> None:
     shuffled = rng.permuted(ids, axis=1)
     assert (shuffled != ids).any(axis=1).all()
     bag = model_of(like_reference(SMALL))
-    np.testing.assert_allclose(bag(shuffled).logits.data, bag(ids).logits.data, rtol=0, atol=1e-12)
+    np.testing.assert_allclose(bag(shuffled).logits.numpy(), bag(ids).logits.numpy(), rtol=0, atol=1e-12)
     ordered = model_of(SMALL)
-    difference = abs(ordered(shuffled).logits.data - ordered(ids).logits.data).max(axis=1)
+    difference = abs(ordered(shuffled).logits.numpy() - ordered(ids).logits.numpy()).max(axis=1)
     assert (difference > 1e-3).all()
 
 
@@ -201,7 +202,7 @@ def test_a_token_reaches_as_far_as_the_shifts_carry_it(shift: float) -> None:
     ids = np.random.default_rng(3).integers(1, 11, (1, 9))
     other = ids.copy()
     other[0, 4] = ids[0, 4] % 10 + 1
-    before, after = (model(i).hidden_states[0].data for i in (ids, other))
+    before, after = (model(i).hidden_states[0].numpy() for i in (ids, other))
     changed = np.flatnonzero(abs(before - after).max(axis=(0, 2)) > 1e-9)
     reach = 1 if shift else 0
     assert changed.min() >= 4 - reach
@@ -212,7 +213,7 @@ def test_a_token_reaches_as_far_as_the_shifts_carry_it(shift: float) -> None:
 def test_a_sentence_of_nothing_but_padding_gives_numbers() -> None:
     mask = np.array([[True, True, True, True, True], [False] * 5, [True, False, False, False, False]])
     out = model_of(TINY)(IDS, mask)
-    assert np.isfinite(out.logits.data).all()
+    assert np.isfinite(out.logits.numpy()).all()
 
 
 # --- shapes, spikes, observation
@@ -234,7 +235,7 @@ def test_everything_that_spikes_is_a_count() -> None:
     """Spikes are 0 or 1; what enters a block counts them, at most 1 + 2 per block before it."""
     model = model_of(SMALL)
     seen: dict[str, Array] = {}
-    model(IDS, MASK, observe=lambda name, array: seen.__setitem__(name, array.copy()))
+    model(IDS, MASK, observe=lambda name, array: seen.__setitem__(name, to_numpy(array).copy()))
     layers = [n for n in seen if not n.endswith((".input", ".current"))]
     assert len(layers) == 1 + 7 * SMALL.depth
     for name in layers:
@@ -255,7 +256,7 @@ def test_observing_changes_nothing_and_needs_no_graph() -> None:
     names: list[str] = []
     with no_grad():
         out = model(IDS, MASK, observe=lambda name, array: names.append(name))
-    np.testing.assert_array_equal(out.logits.data, expected)
+    np.testing.assert_array_equal(out.logits.numpy(), expected)
     assert not out.logits.requires_grad
     assert len(names) == len(set(names)) == 1 + TINY.depth * (6 * 3 + 2)
 
@@ -348,9 +349,9 @@ def test_impossible_batches(ids: Array, mask: Array | None) -> None:
 
 def test_lists_and_masks_of_numbers_will_do() -> None:
     model = model_of(TINY)
-    expected = model(IDS, MASK).logits.data
+    expected = model(IDS, MASK).logits.numpy()
     for mask in (MASK.astype(np.int64), MASK.astype(np.float32), MASK.tolist(), MASK.astype(int).tolist()):
-        np.testing.assert_array_equal(model(IDS.tolist(), mask).logits.data, expected)
+        np.testing.assert_array_equal(model(IDS.tolist(), mask).logits.numpy(), expected)
 
 
 def test_a_mask_is_checked_even_where_padding_counts() -> None:
@@ -366,7 +367,7 @@ def test_ids_that_change_after_the_forward_pass_change_nothing() -> None:
     expected = model_of(TINY)
     expected(IDS).logits.sum().backward()
     assert model.embedding.weight.grad is not None and expected.embedding.weight.grad is not None
-    np.testing.assert_array_equal(model.embedding.weight.grad.data, expected.embedding.weight.grad.data)
+    np.testing.assert_array_equal(model.embedding.weight.grad.numpy(), expected.embedding.weight.grad.numpy())
 
 
 def test_every_surrogate_can_be_asked_for() -> None:

@@ -16,6 +16,7 @@ from helpers import computed
 from numpy.typing import NDArray
 from plain_bert import Sizes, random_weights
 
+from minispike.backend import to_numpy
 from minispike.data.batches import Batch, BatchStream, collate
 from minispike.data.tokenizer import Encoded
 from minispike.distill.losses import LossWeights
@@ -86,12 +87,12 @@ def batches(encoded: Encoded, steps: int) -> Iterator[tuple[Batch, Batch]]:
 
 
 def assert_same(view: TeacherView, others: TeacherView, batch: Batch) -> None:
-    for a, b in zip(view.hidden(batch), others.hidden(batch), strict=True):
+    for a, b in zip(*(map(to_numpy, each.hidden(batch)) for each in (view, others)), strict=True):
         assert a.dtype == np.float32 and a.shape == (*batch.mask.shape, 16)
         assert not a[~batch.mask].any()
         np.testing.assert_array_equal(a, b)
     assert view.logits(batch).dtype == np.float32
-    np.testing.assert_array_equal(view.logits(batch), others.logits(batch))
+    np.testing.assert_array_equal(to_numpy(view.logits(batch)), to_numpy(others.logits(batch)))
 
 
 def test_the_protocols_are_kept(teacher: OnnxTeacher, tmp_path: Path) -> None:
@@ -106,9 +107,9 @@ def test_says_what_the_teacher_says(teacher: OnnxTeacher, tmp_path: Path, pairs:
     view = view_of(teacher, encoded, tmp_path, layers=(2, 0))
     for batch, _ in batches(encoded, 10):
         exact = teacher(batch.input_ids, batch.mask, batch.segment_ids, layers=(2, 0))
-        for got, state in zip(view.hidden(batch), exact.hidden_states, strict=True):
+        for got, state in zip(map(to_numpy, view.hidden(batch)), exact.hidden_states, strict=True):
             np.testing.assert_allclose(got[batch.mask], state[batch.mask], rtol=2**-10, atol=1e-4)  # 11 bits
-        np.testing.assert_allclose(view.logits(batch), exact.logits, rtol=0, atol=1e-5)
+        np.testing.assert_allclose(to_numpy(view.logits(batch)), exact.logits, rtol=0, atol=1e-5)
     view.close()
 
 
@@ -179,7 +180,7 @@ def test_without_layers_no_hidden_state_is_computed_or_kept(teacher: OnnxTeacher
     view = view_of(watched, encoded, tmp_path, layers=())
     batch = collate(encoded, np.arange(18))
     exact = teacher(batch.input_ids, batch.mask)
-    np.testing.assert_allclose(view.logits(batch), exact.logits, rtol=0, atol=1e-5)
+    np.testing.assert_allclose(to_numpy(view.logits(batch)), exact.logits, rtol=0, atol=1e-5)
     assert view.hidden(batch) == [] and set(watched.layers) == {()}
     view.close()
     [entry] = tmp_path.iterdir()
@@ -230,7 +231,7 @@ def test_known_logits_answer_for_hidden_states_that_find_no_room(
     assert asked > 2 * 18
     view.logits(collate(encoded, np.arange(18)))  # one of which is at hand with its hidden states
     for batch, upcoming in batches(encoded, 6):
-        np.testing.assert_array_equal(view.logits(batch), plain.logits(batch))
+        np.testing.assert_array_equal(to_numpy(view.logits(batch)), to_numpy(plain.logits(batch)))
         view.prefetch(upcoming)
     assert len(watched.asked) == asked
     for batch, upcoming in batches(encoded, 6):

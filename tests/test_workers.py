@@ -23,6 +23,8 @@ from minispike.train.loop import SelectedConfig
 from minispike.train.predict import predict_logits
 from minispike.train.workers import Workers, cores
 
+pytestmark = pytest.mark.usefixtures("quick_report")
+
 needs_processes = pytest.mark.skipif(not processes.available(), reason="needs a system that copies processes")
 
 

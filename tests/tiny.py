@@ -27,6 +27,13 @@ TINY = (
     "stage1.steps=8", "stage1.batch_size=8", "stage2.steps=8", "stage2.batch_size=8", "stage2.evaluations=4",
 )  # fmt: skip
 """Settings for ``--set``: the built-in corpus, shrunk, and networks of width 16."""
+BRIEF = (
+    *TINY,
+    "data.reviews.labelled=60", "data.reviews.dev=20", "data.reviews.test=20", "data.reviews.unlabelled=40",
+    "teacher.pretraining.steps=2", "teacher.finetuning.steps=2", "teacher.finetuning.evaluations=1",
+    "stage1.steps=2", "stage2.steps=2", "stage2.evaluations=1",
+)  # fmt: skip
+"""The same, and two steps a phase."""
 
 
 MODELS = ("majority class", "bag of words", "teacher", "student", "direct")
@@ -107,10 +114,30 @@ def cut_short(path: Path) -> None:
     os.truncate(path, path.stat().st_size // 2)
 
 
+@pytest.fixture
+def quick_report(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Reports without pictures, which are most of a tiny run's time."""
+
+    def write(path: Path, _: Any) -> None:
+        path.write_text("report", encoding="utf-8")
+
+    monkeypatch.setattr("minispike.summary.write_report", write)
+
+
 @pytest.fixture(scope="session")
-def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Outcome]:
+def finished_runs() -> dict[str, tuple[Path, Outcome]]:
+    """The tiny run of each backend, once it has been asked for."""
+    return {}
+
+
+@pytest.fixture(scope="module")
+def finished(
+    array_backend: str, finished_runs: dict[str, tuple[Path, Outcome]], tmp_path_factory: pytest.TempPathFactory
+) -> tuple[Path, Outcome]:
     """A tiny run that is done, and what it said. Not to be changed; copy it first."""
-    run = tmp_path_factory.mktemp("runs") / "tiny"
-    outcome = distill(run)
-    assert outcome.code == 0, outcome.err
-    return run, outcome
+    if array_backend not in finished_runs:
+        run = tmp_path_factory.mktemp("runs") / "tiny"
+        outcome = distill(run)
+        assert outcome.code == 0, outcome.err
+        finished_runs[array_backend] = run, outcome
+    return finished_runs[array_backend]

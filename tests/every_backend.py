@@ -1,0 +1,74 @@
+"""Which tests run on which backend: NumPy, a strict stand-in for CuPy, and CuPy itself where there is a GPU.
+
+Every test file is on one of three lists. A file about arrays runs on NumPy and on the stand-in each time, so that a
+leak from one backend to the other fails on a machine without a GPU. A file about whole runs does so in the long
+version (marker thorough), and a file that meets no array of a backend runs once. On CuPy (``-m gpu``) run the files
+of the first two lists.
+"""
+
+from collections.abc import Iterator
+
+import pytest
+import strict_cupy
+
+from minispike import backend
+from minispike.errors import BackendError
+
+ARRAYS = frozenset(
+    "backward bert bert_folder diagnosis distill_losses distill_stages energy erf fused fused_neurons gradcheck"
+    " gradcheck_wrong neurons nn onnx_export ops ops_corners optim parity record report spikebert stage_gradients start"
+    " surrogates teacher_training tensor torch_file train_loop train_resume".split()
+)
+"""About arrays."""
+
+RUNS = frozenset(
+    "ask bad_input bad_runs cli cli_jobs damaged_runs doctests foreign_teachers given_teacher gradcheck_right pair_runs"
+    " readme view".split()
+)
+"""About whole runs, or long."""
+
+ONCE = frozenset(
+    # text, settings, files, pictures, ONNX
+    "augment baselines batches checkpoint corpus corpus_digest corpus_encoding data_text files journal layers_downward"
+    " metrics mutation_list onnx_origins onnx_teacher overlap progress records reviews schedule seeds_summary settings"
+    " settings_overrides settings_toml surgery teacher_cache tokenizer viz"
+    # about the backends themselves, and the copies of a process, which a CPU alone has
+    " backend callers_arrays every_backend kernels_cuda kernels_cuda_layers processes strict_cupy workers"
+    # to the last bit, in second processes
+    " default_run resume survivors_draft".split()
+)
+"""On NumPy alone."""
+
+
+def parameters(name: str) -> list[object]:
+    """The backends of a test file, by its name without ``test_``; none for one that runs once.
+
+    Raises:
+        pytest.UsageError: it is on no list.
+    """
+    if name in ONCE:
+        return []
+    if name not in ARRAYS | RUNS:
+        raise pytest.UsageError(
+            f"tests/test_{name}.py is on no list of tests/every_backend.py; put it on one"
+        )
+    strict = pytest.param("strict", marks=[pytest.mark.thorough] if name in RUNS else [])
+    return ["numpy", strict, pytest.param("cupy", marks=pytest.mark.gpu)]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def array_backend(request: pytest.FixtureRequest) -> Iterator[str]:
+    """Where new arrays lie: ``numpy``, ``strict`` or ``cupy``."""
+    name = getattr(request, "param", "numpy")
+    if name == "numpy":
+        yield name
+        return
+    with pytest.MonkeyPatch.context() as patch:
+        if name == "strict":
+            strict_cupy.installed(patch)
+        try:
+            chosen = backend.use("cupy")
+        except BackendError as error:
+            pytest.skip(str(error))
+        with chosen:
+            yield name
