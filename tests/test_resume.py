@@ -113,17 +113,27 @@ def test_killed_in_every_phase(tmp_path: Path, finished: Finished) -> None:
     assert table in outcome.out
 
 
+@pytest.fixture(scope="module")
+def killed_in_stage_1(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a run that began with an empty cache and was killed in stage 1, and the cache that is left."""
+    folder = tmp_path_factory.mktemp("stage 1")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MINISPIKE_CACHE", str(folder / "cache"))
+        killed(KILLER, "stage 1", STEP, *start(folder / "run"))
+    return folder
+
+
 @pytest.mark.parametrize("what", ["kept", "deleted", "cut short", "full of zeros", "not writable"])
 def test_the_cache_changes_no_number(
-    tmp_path: Path, finished: Finished, monkeypatch: pytest.MonkeyPatch, what: str
+    killed_in_stage_1: Path, tmp_path: Path, finished: Finished, monkeypatch: pytest.MonkeyPatch, what: str
 ) -> None:
     """Killed with an empty, then a half-filled cache, and taken up with what is left of it."""
+    shutil.copytree(killed_in_stage_1, tmp_path, dirs_exist_ok=True)
     run, cache = tmp_path / "run", tmp_path / "cache"
     monkeypatch.setenv("MINISPIKE_CACHE", str(cache))
-    argv = start(run)
-    for phase in ("stage 1", "stage 2"):
-        killed(KILLER, phase, STEP, *argv)
-        argv = ["distill", "--resume", str(run)]
+    resume = ["distill", "--resume", str(run)]
+
+    def spoil() -> None:
         entries = list(cache.glob("*.teacher"))
         assert entries
         for path in entries:
@@ -133,11 +143,15 @@ def test_the_cache_changes_no_number(
                 cut_short(path)
             elif what == "full of zeros":
                 path.write_bytes(path.read_bytes()[:200] + bytes(path.stat().st_size - 200))
-        if what == "not writable":
-            shutil.rmtree(cache)
-            cache.write_text("no folder", encoding="utf-8")
-            break
-    outcome = minispike(*argv)
+
+    if what == "not writable":
+        shutil.rmtree(cache)
+        cache.write_text("no folder", encoding="utf-8")
+    else:
+        spoil()
+        killed(KILLER, "stage 2", STEP, *resume)
+        spoil()
+    outcome = minispike(*resume)
     assert outcome.code == 0, outcome.err
     assert ("answers are not kept" in outcome.err) == (what == "not writable")
     assert_same(run, finished[0])
