@@ -57,8 +57,8 @@ def spikes_are_smooth() -> bool:
 
 
 @contextmanager
-def frozen_values(values: FrozenValues) -> Iterator[None]:
-    """Within the block, in this thread, what is detached is recorded in, or replayed from, ``values``."""
+def frozen_values(values: FrozenValues | None) -> Iterator[None]:
+    """Within the block, in this thread, what is detached is recorded in, or replayed from, ``values`` (None: neither)."""
     before, _switches.frozen = _switches.frozen, values
     try:
         yield

@@ -16,14 +16,14 @@ from minispike.errors import BackendError
 
 ARRAYS = frozenset(
     "backward bert bert_folder diagnosis distill_losses distill_stages energy erf fused fused_neurons gradcheck"
-    " gradcheck_wrong neurons nn onnx_export ops ops_corners optim parity record report spikebert stage_gradients start"
+    " neurons nn onnx_export ops ops_corners optim parity record report spikebert stage_gradients start"
     " surrogates teacher_training tensor torch_file train_loop train_resume".split()
 )
 """About arrays."""
 
 RUNS = frozenset(
-    "ask bad_input bad_runs cli cli_jobs damaged_runs doctests foreign_teachers given_teacher gradcheck_right pair_runs"
-    " readme view".split()
+    "ask bad_input bad_runs cli cli_jobs damaged_runs doctests foreign_teachers given_teacher gradcheck_right"
+    " gradcheck_wrong pair_runs readme view".split()
 )
 """About whole runs, or long."""
 
@@ -49,9 +49,7 @@ def parameters(name: str) -> list[object]:
     if name in ONCE:
         return []
     if name not in ARRAYS | RUNS:
-        raise pytest.UsageError(
-            f"tests/test_{name}.py is on no list of tests/every_backend.py; put it on one"
-        )
+        raise pytest.UsageError(f"tests/test_{name}.py is on no list of tests/every_backend.py; put it on one")
     strict = pytest.param("strict", marks=[pytest.mark.thorough] if name in RUNS else [])
     return ["numpy", strict, pytest.param("cupy", marks=pytest.mark.gpu)]
 

@@ -9,6 +9,7 @@ from custom_op import custom
 from helpers import assert_sentence, leaf, random_leaf
 
 from minispike import check_grads, grad, ops
+from minispike.backend import array_module
 from minispike.errors import GradientError
 from minispike.nn import functional as F
 from minispike.nn.attention import softmax_attention_composed
@@ -48,7 +49,7 @@ RIGHT: dict[str, tuple[Callable[..., Any], list[tuple[int, ...]], int]] = {
 @pytest.mark.parametrize("name", RIGHT)
 def test_a_right_gradient_is_never_flagged(name: str) -> None:
     f, shapes, order = RIGHT[name]
-    for seed in range(200 if name in ("network", "large", "cancelling") else 40):
+    for seed in range(200 if name in ("large", "cancelling") else 40):
         inputs = [random_leaf(shape, 1000 * seed + i) for i, shape in enumerate(shapes)]
         report = check_grads(f, *inputs, order=order, seed=seed, spikes="smooth")
         assert report.worst_error < 1e-6
@@ -68,8 +69,8 @@ def test_a_right_gradient_is_never_flagged_thorough(name: str) -> None:
 
 KINKS: dict[str, tuple[Callable[[Tensor], Tensor], float]] = {
     "relu": (ops.relu, 0.0),
-    "absolute beside 0": (ops.absolute, 3e-5),
-    "maximum beside the other": (lambda x: ops.maximum(x, 0.5), 0.50001),
+    "absolute beside 0": (ops.absolute, 3e-6),
+    "maximum beside the other": (lambda x: ops.maximum(x, 0.5), 0.500001),
     "clip": (lambda x: ops.clip(x, -1.0, 1.0), 1.0),
     "step": (lambda x: x * 0.0 + lif(x.reshape(1, -1), LIFNeuron(tau=1.0)).reshape(-1), 1.0),
 }
@@ -89,6 +90,16 @@ def test_a_wrong_gradient_of_a_bent_function_is_not_called_a_kink() -> None:
     steep = custom(lambda a: np.sin(50.0 * a), lambda g, out, a: (g * Tensor(51.0 * np.cos(50.0 * a.array)),))
     with pytest.raises(GradientError, match="finite difference"):
         check_grads(steep, random_leaf((5,)))
+
+
+def test_a_bend_that_is_narrower_than_the_step_is_no_kink() -> None:
+    """A layer norm over two numbers that nearly agree; 1,000 times steeper than it is elsewhere, and smooth."""
+    x, ones, zeros = leaf([[0.5, 0.5004]]), leaf([1.0, 1.0]), leaf([0.0, 0.0])
+    for seed in range(20):
+        check_grads(lambda x, w, b: F.layer_norm(x, w, b, eps=1e-7), x, ones, zeros, seed=seed)
+    wrong = custom(lambda a: array_module(a).tanh(3e3 * a), lambda g, out, a: (g * (1.0 - out * out) * 2e3,))
+    with pytest.raises(GradientError, match="finite difference"):
+        check_grads(wrong, leaf([1e-4, -2e-4, 3e-4]))
 
 
 def test_hard_spikes_cannot_be_checked_and_the_error_says_so() -> None:
