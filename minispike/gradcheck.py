@@ -177,7 +177,7 @@ def _check(
             if error <= tolerance or bend <= error:
                 break
         if not error <= tolerance:
-            message = _failure(name, leaf, analytic, numeric, bend)
+            message = _failure(name, leaf, direction, analytic, numeric, bend)
             if bend <= error:
                 message += _cause(f, leaf, gradient, outputs, covectors, frozen, eps, rng)
             raise GradientError(message)
@@ -243,7 +243,7 @@ def _derivative(value: Callable[[], float], leaf: Tensor, direction: Any, eps: f
     return numeric, max(abs(third) for third in thirds) / eps
 
 
-def _failure(name: str, leaf: Tensor, analytic: float, numeric: float, bend: float) -> str:
+def _failure(name: str, leaf: Tensor, direction: Any, analytic: float, numeric: float, bend: float) -> str:
     """The sentence of a failed check."""
     difference = abs(analytic - numeric)
     size = max(abs(analytic), abs(numeric))
@@ -256,10 +256,17 @@ def _failure(name: str, leaf: Tensor, analytic: float, numeric: float, bend: flo
     hint = "the backward of the ops between this input and the output"
     return problem(
         f"gradient by {name} of shape {leaf.shape}",
-        expected=f"{numeric:.12g} (finite difference)",
+        expected=f"{numeric:.12g} (finite difference along {_shown(direction)})",
         got=f"{analytic:.12g} (backward), relative error {difference / max(size, 1e-300):.2g}{ratio}",
         hint=hint + (", or spikes='smooth' for a spiking function" if flat else ""),
     )
+
+
+def _shown(direction: Any) -> str:
+    """A direction by its first numbers; the seed of the check makes the others."""
+    numbers = to_numpy(direction).reshape(-1)
+    more = ", ..." if numbers.size > 4 else ""
+    return f"[{', '.join(f'{number:.3f}' for number in numbers[:4])}{more}]"
 
 
 def _weighted_sum(outputs: Sequence[Tensor], covectors: Sequence[Any]) -> Tensor:

@@ -58,7 +58,7 @@ def spikes_are_smooth() -> bool:
 
 @contextmanager
 def frozen_values(values: FrozenValues | None) -> Iterator[None]:
-    """Within the block, in this thread, what is detached is recorded in, or replayed from, ``values`` (None: neither)."""
+    """Within the block, in this thread, ``values`` records what is detached, or replays it (None: neither)."""
     before, _switches.frozen = _switches.frozen, values
     try:
         yield

@@ -1,5 +1,6 @@
 """The gradient checker catches every kind of wrong gradient."""
 
+import re
 from typing import Any
 
 import numpy as np
@@ -84,4 +85,5 @@ def test_the_message_tells_the_input_and_the_ratio() -> None:
     message = str(caught.value)
     assert "args[0]['right'] of shape (3,)" in message
     assert "ratio 2" in message
+    assert re.search(r"finite difference along \[(-?0\.\d{3}(, )?){3}\]", message)
     assert "relative error 0.5" in message
