@@ -16,14 +16,14 @@ from minispike.errors import BackendError
 
 ARRAYS = frozenset(
     "backward bert bert_folder diagnosis distill_losses distill_stages energy erf fused fused_neurons gradcheck"
-    " neurons nn onnx_export ops ops_corners optim parity record report spikebert stage_gradients start"
+    " neurons nn onnx_export ops ops_corners optim parity record report spikebert start"
     " surrogates teacher_training tensor torch_file train_loop train_resume".split()
 )
 """About arrays."""
 
 RUNS = frozenset(
     "ask bad_input bad_runs cli cli_jobs damaged_runs doctests foreign_teachers given_teacher gradcheck_right"
-    " gradcheck_wrong pair_runs readme view".split()
+    " gradcheck_wrong pair_runs readme stage_gradients view".split()
 )
 """About whole runs, or long."""
 
