@@ -137,7 +137,7 @@ class _Parser(argparse.ArgumentParser):
 
 def _add(commands: Any, name: str, module: str, function: str, text: str) -> argparse.ArgumentParser:
     """A subcommand, carried out by a function of a module in `minispike.commands`."""
-    described = f"{text[0].upper()}{text[1:]}."
+    described = f"{text[0].upper()}{text[1:]}{'' if text.endswith('?') else '.'}"
     parser: argparse.ArgumentParser = commands.add_parser(name, help=text, description=described)
     parser.set_defaults(module=module, function=function)
     return parser
@@ -195,6 +195,8 @@ def _add_gradcheck(commands: Any) -> None:
     parser.add_argument("--order", type=int, choices=(1, 2), default=1, help="2: the gradient of the gradient too")
     parser.add_argument("--seed", type=int, metavar="N", default=0, help="of inputs and direction (default: 0)")
     parser.add_argument("--rtol", type=float, metavar="X", default=1e-6, help="allowed relative error (default: 1e-6)")
+    parser.add_argument("--atol", type=float, metavar="X", default=1e-9, help="allowed absolute error (default: 1e-9)")
+    parser.add_argument("--eps", type=float, metavar="X", default=1e-4, help="step of the difference (default: 1e-4)")
     text = "smooth: neurons emit the primitive of their surrogate, as a check of spiking functions needs"
     parser.add_argument("--spikes", choices=("hard", "smooth"), default="hard", help=text)
 

@@ -7,15 +7,18 @@ digits, is the likeliest cause. That a gradient is wrong at all is decided elsew
 
 from collections.abc import Callable, Iterator, Sequence
 from fractions import Fraction
+from itertools import combinations
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 Numbers = NDArray[np.float64]
+Part = tuple[int, Any]
+"""A part of a function's outputs: the number of one of them, and an index into it."""
 
 MOST = 64
-"""Elements of an input at which the right gradient is found, at most; each costs five calls of the function, and as
-many again for each row of the output that is suspected."""
+"""Elements of an input at which the right gradient is found, at most; each costs five calls of the function."""
 
 CLOSE = 1e-4
 """What counts as equal: the difference, relative to the largest element."""
@@ -23,60 +26,86 @@ CLOSE = 1e-4
 
 def likeliest_cause(
     wrong: Numbers,
-    partials: Callable[[Sequence[int], int | None], Numbers],
+    partials: Callable[[Sequence[int]], Numbers],
+    counted: Callable[[Part], bool],
+    shapes: Sequence[tuple[int, ...]],
     rng: np.random.Generator,
-    rows: int,
 ) -> str:
     """A mistake that explains a wrong gradient, in words; empty if none does.
 
     Args:
         wrong: the gradient that backward gives, in the shape of the input.
-        partials: the right partial derivatives at elements of the flattened input; with a number, those of this row
-            of the output alone.
+        partials: the right partial derivatives at elements of the flattened input.
+        counted: whether the wrong gradient is that of a part of the outputs alone.
+        shapes: of the outputs.
         rng: chooses the elements, where there are many.
-        rows: the length of the output's first axis; 0 where it has none, or where there are several outputs.
     """
     flat = wrong.reshape(-1)
     places = np.arange(flat.size) if flat.size <= MOST else rng.choice(flat.size, MOST, replace=False)
-    right = partials(places.tolist(), None)
+    right = partials(places.tolist())
     if np.any(right) and not np.any(flat):
-        return "a gradient that does not arrive, after a detach(), an array in place of a tensor, or a None"
-    for words, candidate in _mended(wrong):
-        if _equal(candidate.reshape(-1)[places], right):
+        return "a gradient that does not arrive, after an array in place of a tensor, or a None"
+    for words, candidate, known in _mended(wrong):
+        seen = known.reshape(-1)[places]
+        if _equal(candidate.reshape(-1)[places][seen], right[seen]):
             return words
     found = flat[places]
-    if (factor := _factor(found, right)) is not None:
+    rows = shapes[0][0] if len(shapes) == 1 and shapes[0] else 0
+    factor = _factor(found, right)
+    if factor is not None and flat.size > 1:
         return _of_a_factor(factor, rows)
-    if rows > 1:
-        for n in (0, rows - 1):
-            if _equal(found, partials(places.tolist(), n)):
-                return f"a missing sum: only row {n} of the {rows} rows of the output has been counted"
+    for words, part in _parts(shapes):
+        if counted(part):
+            return words
+    if factor is not None:  # of a single number, of which any other is some multiple
+        simple = _fraction(factor, largest=4)
+        return _of_a_factor(factor, rows) if simple is not None and abs(simple.numerator) <= 4 else ""
     differs = ~np.isclose(found, right, rtol=0, atol=CLOSE * np.abs(right).max(initial=0.0))
-    if differs.any() and not found[differs].any():
+    if differs.any() and not found[differs].any() and not differs.all():
         share = f"{differs.sum()} of {len(places)} elements"
         return f"a part that is missing: no gradient arrives at {share}, and that of the others is right"
     return ""
 
 
-def _mended(wrong: Numbers) -> Iterator[tuple[str, Numbers]]:
-    """What the right gradient would be if a mistake had been made, with the mistake in words."""
-    yield "a wrong sign", -wrong
-    for first in range(wrong.ndim):
-        for second in range(first + 1, wrong.ndim):
-            if wrong.shape[first] == wrong.shape[second] > 1:
-                yield f"a transposed gradient: axes {first} and {second} are exchanged", wrong.swapaxes(first, second)
+def _mended(wrong: Numbers) -> Iterator[tuple[str, Numbers, NDArray[np.bool_]]]:
+    """What the right gradient would be if a mistake had been made: the mistake in words, the gradient, and where it
+    would be known."""
+    everywhere = np.ones(wrong.shape, bool)
+    yield "a wrong sign", -wrong, everywhere
+    for first, second in combinations(range(wrong.ndim), 2):
+        if wrong.shape[first] == wrong.shape[second] > 1:
+            words = f"a transposed gradient: axes {first} and {second} are exchanged"
+            yield words, wrong.swapaxes(first, second), everywhere
     if wrong.ndim > 1:
         words = "a transposed gradient: its elements stand in the order of the transpose"
-        yield words, wrong.reshape(wrong.shape[::-1]).transpose()
+        yield words, wrong.reshape(wrong.shape[::-1]).transpose(), everywhere
     for axis, length in enumerate(wrong.shape):
         if length > 2:
             for step, word in ((1, "late"), (-1, "early")):
-                yield (
-                    f"a shift by one: every element of axis {axis} is one place too {word}",
-                    np.roll(wrong, -step, axis),
-                )
+                known = np.moveaxis(everywhere.copy(), axis, 0)
+                known[-1 if step > 0 else 0] = False  # what was pushed out at the end
+                words = f"a shift by one: every element of axis {axis} is one place too {word}"
+                yield words, np.roll(wrong, -step, axis), np.moveaxis(known, 0, axis)
         if length > 1:
-            yield f"an axis that runs backwards: {axis}", np.flip(wrong, axis)
+            yield f"an axis that runs backwards: {axis}", np.flip(wrong, axis), everywhere
+
+
+def _parts(shapes: Sequence[tuple[int, ...]]) -> Iterator[tuple[str, Part]]:
+    """What backward may have looked at in place of all outputs: one of them, one place of an axis or of two."""
+    for number, shape in enumerate(shapes):
+        output = "the output" if len(shapes) == 1 else f"output {number}"
+        if len(shapes) > 1:
+            yield f"outputs that were forgotten: only {output} of {len(shapes)} has been counted", (number, ...)
+        for axis, length in enumerate(shape):
+            for place in sorted({0, length // 2, length - 1}) if length > 1 else ():
+                only = f"only {place} of 0 to {length - 1} has been counted"
+                yield f"a missing sum over axis {axis} of {output}: {only}", (number, (*[slice(None)] * axis, place))
+        for pair in combinations(range(len(shape)), 2):
+            if all(shape[axis] > 1 for axis in pair):
+                for place, which in ((0, "first"), (-1, "last")):
+                    key = tuple(place if axis in pair else slice(None) for axis in range(len(shape)))
+                    words = f"a missing sum over axes {pair[0]} and {pair[1]} of {output}"
+                    yield f"{words}: only the {which} has been counted", (number, key)
 
 
 def _factor(found: Numbers, right: Numbers) -> float | None:
@@ -86,12 +115,17 @@ def _factor(found: Numbers, right: Numbers) -> float | None:
     return factor if factor and _equal(found, factor * right) else None
 
 
+def _fraction(factor: float, largest: int) -> Fraction | None:
+    """A number as a fraction with a denominator of at most ``largest``, if it is one."""
+    simple = Fraction(factor).limit_denominator(largest)
+    return simple if abs(float(simple) - factor) <= 1e-6 * abs(factor) else None
+
+
 def _of_a_factor(factor: float, rows: int) -> str:
     """A factor in words: as a fraction, where it is a simple one."""
-    simple = Fraction(factor).limit_denominator(64)
-    text = str(simple) if abs(float(simple) - factor) <= CLOSE * abs(factor) else f"{factor:.6g}"
+    simple = _fraction(factor, largest=64)
+    text = (str(simple) if simple is not None else f"{factor:.9g}").lstrip("-")
     sign = "a wrong sign and " if factor < 0 else ""
-    text = text.lstrip("-")
     where = ""
     if rows > 1 and simple == Fraction(1, rows):
         where = f" (a mean over the {rows} rows of the output in place of a sum?)"

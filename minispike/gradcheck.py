@@ -10,27 +10,36 @@ five-point central difference, whose error is O(eps^4), in float64. (The directi
 autograd's ``check_grads``.)
 """
 
-from collections.abc import Callable, Iterator, Sequence
+import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
 
 from minispike.backend import array_module, asarray, to_numpy
-from minispike.diagnosis import likeliest_cause
 from minispike.errors import GradientError, problem
+from minispike.nesting import mapped, tensors_in
 from minispike.smooth import FrozenValues, frozen_values, smooth_spikes
 from minispike.tensor import Tensor, default_dtype, enable_grad, grad, no_grad
-
-_FIVE_POINT = ((-2, 1 / 12), (-1, -2 / 3), (1, 2 / 3), (2, -1 / 12))
+from minispike.verdict import Limits, Verdict, WeightedSum, dot, put
 
 
 @dataclass(frozen=True)
 class GradientReport:
-    """What `check_grads` found: the largest relative error over the inputs and orders, and their number."""
+    """What `check_grads` found.
+
+    Attributes:
+        worst_error: the largest relative error over the inputs and orders.
+        checks: their number.
+        detached: how many values were detached in f, and held where they are. The gradient through them is that of
+            a constant, whether that is meant or not.
+    """
 
     worst_error: float
     checks: int
+    detached: int = 0
+    unseen: tuple[str, ...] = ()
 
 
 def check_grads(
@@ -46,15 +55,15 @@ def check_grads(
     """Check the gradient of ``f(*args)`` with respect to every tensor among ``args`` that requires one.
 
     Args:
-        f: returns a tensor, or a tuple, list or dictionary of tensors.
+        f: returns a tensor, or a tuple, list, dictionary or dataclass of tensors; the same each time it is called.
         args: tensors, modules (their parameters are checked), arrays of floats (checked as tensors), or any
-            nesting of these in lists, tuples and dictionaries. Everything else is handed on as it is.
+            nesting of these in lists, tuples, dictionaries and dataclasses. Everything else is handed on as it is.
             Tensors and parameters are held in float64 during the check, and restored.
         order: 1, or 2 to check the gradient of the gradient as well.
         rtol: allowed error relative to the larger of the two derivatives.
-        atol: allowed absolute error, in units of |u| |c|.
-        eps: step of the finite difference, relative to the size of the direction (1 at most an element); where the
-            function bends too much for it, a tenth of it is tried before the point counts as not differentiable.
+        atol: allowed absolute error, in units of the length of the gradient times that of the direction.
+        eps: step of the finite difference, for a direction of at most 1 an element; a tenth of it is tried too where
+            the function bends, and ten and a hundred times as much where rounding hides the slope.
         seed: of the direction and the covector.
         spikes: ``"smooth"`` lets every surrogate run its primitive; with ``"hard"`` a spiking function cannot
             be checked (its numeric derivative is 0). Values that f detaches are held at the base point in both.
@@ -63,71 +72,72 @@ def check_grads(
         The report.
 
     Raises:
-        GradientError: a gradient is wrong, or f is not differentiable at this point, or ``order`` or ``rtol`` is
-            none.
+        GradientError: a gradient is wrong or not finite, f is not differentiable at this point or not the same each
+            time, or an argument is none of the above.
     """
-    if order not in (1, 2):
-        raise GradientError(problem("order", expected="1 or 2", got=repr(order), hint="order=1"))
-    if not 0 < rtol < np.inf:
-        raise GradientError(problem("rtol", expected="a number > 0", got=repr(rtol), hint="rtol=1e-6"))
+    _check_arguments(f, order, rtol, atol, eps, seed, spikes)
     rng = np.random.default_rng(seed)
     with default_dtype(np.float64), smooth_spikes(spikes == "smooth"):
         leaves: list[tuple[str, Tensor]] = []
-        inputs = [_prepare(arg, f"args[{i}]", leaves) for i, arg in enumerate(args)]
+
+        def leaf(value: Any, name: str) -> Any:
+            return _leaf(value, name, leaves)
+
+        inputs = [mapped(arg, f"args[{i}]", leaf) for i, arg in enumerate(args)]
         if not leaves:
-            hint = "Tensor(x, requires_grad=True)"
-            raise GradientError(problem("check_grads", expected="a tensor to differentiate by", got="none", hint=hint))
+            hint = "Tensor(x, requires_grad=True), or an array of floats"
+            got = f"{', '.join(type(arg).__name__ for arg in args) or 'no arguments'}"
+            raise GradientError(problem("check_grads", expected="a tensor to differentiate by", got=got, hint=hint))
         before = [(t, t.array, t.requires_grad) for _, t in leaves]
         try:
             for _, t in leaves:
-                t.array, t.requires_grad = t.array.astype(np.float64), True
-            limits = _Limits(rtol, atol, eps)
+                put(t, t.array.astype(np.float64))
+                t.requires_grad = True
+            limits = Limits(rtol, atol, eps)
             report = _check(lambda: f(*inputs), leaves, rng, limits, create_graph=order > 1)
             if order > 1:
                 second = _gradient_function(lambda: f(*inputs), leaves, rng)
                 report2 = _check(second, leaves, rng, limits, may_be_constant=True)
-                report = GradientReport(max(report.worst_error, report2.worst_error), report.checks + report2.checks)
+                worst = max(report.worst_error, report2.worst_error)
+                unseen = tuple(name for name in report.unseen if name in report2.unseen)
+                report = GradientReport(worst, report.checks + report2.checks, report.detached, unseen)
             return report
         finally:
             for t, array, requires_grad in before:
                 t.array, t.requires_grad = array, requires_grad
 
 
-@dataclass(frozen=True)
-class _Limits:
-    rtol: float
-    atol: float
-    eps: float
+def _check_arguments(f: Any, order: Any, rtol: Any, atol: Any, eps: Any, seed: Any, spikes: Any) -> None:
+    """Raise a `GradientError` for the first argument that is none."""
+
+    def number(value: Any) -> bool:
+        return isinstance(value, int | float | np.integer | np.floating) and not isinstance(value, bool)
+
+    whole = isinstance(seed, int | np.integer) and not isinstance(seed, bool)
+    for name, value, fine, expected, hint in (
+        ("f", f, callable(f), "a function of the arguments after it", "check_grads(f, x)"),
+        ("order", order, isinstance(order, int) and order in (1, 2), "1 or 2", "order=1"),
+        ("rtol", rtol, number(rtol) and 0 < rtol < 1, "a number between 0 and 1", "rtol=1e-6"),
+        ("atol", atol, number(atol) and 0 <= atol < 1, "a number from 0 to 1", "atol=1e-9"),
+        ("eps", eps, number(eps) and 0 < eps < math.inf, "a number > 0", "eps=1e-4"),
+        ("seed", seed, whole and seed >= 0, "a whole number >= 0", "seed=0"),
+        ("spikes", spikes, isinstance(spikes, str) and spikes in ("hard", "smooth"), "'hard' or 'smooth'", "'smooth'"),
+    ):
+        if not fine:
+            raise GradientError(problem(name, expected=expected, got=repr(value), hint=hint))
 
 
-def _prepare(arg: Any, name: str, leaves: list[tuple[str, Tensor]]) -> Any:
-    """The argument as f shall see it; every tensor to check is put on the list under its name."""
-    if isinstance(arg, np.ndarray) and arg.dtype.kind == "f":
-        arg = Tensor(arg, requires_grad=True)
-    if isinstance(arg, Tensor):
-        if arg.requires_grad and all(arg is not t for _, t in leaves):
-            leaves.append((name, arg))
-    elif isinstance(arg, dict):
-        return {key: _prepare(value, f"{name}[{key!r}]", leaves) for key, value in arg.items()}
-    elif isinstance(arg, list | tuple):
-        values = [_prepare(value, f"{name}[{i}]", leaves) for i, value in enumerate(arg)]
-        return type(arg)(*values) if hasattr(arg, "_fields") else type(arg)(values)  # named tuples, and others
-    elif hasattr(arg, "named_parameters"):
-        for key, parameter in arg.named_parameters():
-            _prepare(parameter, f"{name}.{key}", leaves)
-    return arg
-
-
-def _tensors(output: Any) -> Iterator[Tensor]:
-    """Every tensor in what a function returned."""
-    if isinstance(output, Tensor):
-        yield output
-    elif isinstance(output, dict):
-        for value in output.values():
-            yield from _tensors(value)
-    elif isinstance(output, list | tuple):
-        for value in output:
-            yield from _tensors(value)
+def _leaf(value: Any, name: str, leaves: list[tuple[str, Tensor]]) -> Any:
+    """A value as f shall see it; every tensor to check is put on the list under its name."""
+    if isinstance(value, np.ndarray) and value.dtype.kind == "f":
+        value = Tensor(value, requires_grad=True)
+    if isinstance(value, Tensor):
+        if value.requires_grad and all(value is not t for _, t in leaves):
+            leaves.append((name, value))
+    elif hasattr(value, "named_parameters"):
+        for key, parameter in value.named_parameters():
+            _leaf(parameter, f"{name}.{key}", leaves)
+    return value
 
 
 def _zeros_like(tensor: Tensor) -> Tensor:
@@ -142,7 +152,7 @@ def _check(
     f: Callable[[], Any],
     leaves: Sequence[tuple[str, Tensor]],
     rng: np.random.Generator,
-    limits: _Limits,
+    limits: Limits,
     *,
     create_graph: bool = False,
     may_be_constant: bool = False,
@@ -150,7 +160,7 @@ def _check(
     """Compare the two derivatives, one input at a time, so that the failing one can be named."""
     frozen = FrozenValues()
     with frozen_values(frozen):
-        outputs = list(_tensors(f()))
+        outputs = list(tensors_in(f()))
         covectors = [_random_like(t.array, rng) for t in outputs]
         pairs = [(t, c) for t, c in zip(outputs, covectors, strict=True) if t.requires_grad]
         if not pairs and not may_be_constant:
@@ -159,114 +169,35 @@ def _check(
         gradients: list[Tensor | None] = [None] * len(leaves)
         if pairs:
             loss = _weighted_sum([t for t, _ in pairs], [c for _, c in pairs])
-            gradients = grad(loss, [t for _, t in leaves], create_graph=create_graph)
+            with frozen_values(None):
+                gradients = grad(loss, [t for _, t in leaves], create_graph=create_graph)
 
-    def value() -> float:
-        return _value(f, covectors, frozen)
-
-    scale = max(float(np.sqrt(sum(float((to_numpy(c) ** 2).sum()) for c in covectors))), 1e-300)
-    worst = 0.0
+    function = WeightedSum(f, outputs, covectors, frozen)
+    _check_same_again(function, sum(dot(t.array, c) for t, c in zip(outputs, covectors, strict=True)))
+    worst, unseen = 0.0, list[str]()
     for (name, leaf), gradient in zip(leaves, gradients, strict=True):
-        direction = _random_like(leaf.array, rng)
-        analytic = 0.0 if gradient is None else float((to_numpy(gradient.array) * to_numpy(direction)).sum())
-        for eps in (limits.eps, 0.1 * limits.eps):  # the shorter step where the function bends within the longer one
-            numeric, bend = _derivative(value, leaf, direction, eps)
-            size = max(abs(analytic), abs(numeric))
-            tolerance = limits.rtol * size + limits.atol * scale
-            error = abs(analytic - numeric)
-            if error <= tolerance or bend <= error:
-                break
-        if not error <= tolerance:
-            message = _failure(name, leaf, direction, analytic, numeric, bend)
-            if bend <= error:
-                message += _cause(f, leaf, gradient, outputs, covectors, frozen, eps, rng)
-            raise GradientError(message)
-        worst = max(worst, error / max(size, scale * limits.atol / limits.rtol))
-    return GradientReport(worst, len(leaves))
+        g = np.zeros(leaf.shape) if gradient is None else to_numpy(gradient.array)
+        error = Verdict(function, name, leaf, g, _random_like(leaf.array, rng), limits).error(rng)
+        worst = max(worst, error or 0.0)
+        if error is None:
+            unseen.append(name)
+    if len(unseen) == len(leaves):
+        got = f"values of about {function.size:.2g}, beside which the slope is lost in rounding"
+        expected, hint = (
+            "values of f that change with its inputs",
+            "smaller values of f, or inputs of another scale",
+        )
+        raise GradientError(problem(f"gradient by {', '.join(unseen)}", expected=expected, got=got, hint=hint))
+    return GradientReport(worst, len(leaves), len(frozen), tuple(unseen))
 
 
-def _value(f: Callable[[], Any], covectors: Sequence[Any], frozen: FrozenValues) -> float:
-    """<f, c>, with the detached values of the base point."""
-    frozen.replay()
-    with frozen_values(frozen), no_grad():
-        pairs = zip(_tensors(f()), covectors, strict=True)
-        return sum(float(np.sum(to_numpy(t.array) * to_numpy(c))) for t, c in pairs)
-
-
-def _cause(
-    f: Callable[[], Any],
-    leaf: Tensor,
-    gradient: Tensor | None,
-    outputs: Sequence[Tensor],
-    covectors: Sequence[Any],
-    frozen: FrozenValues,
-    eps: float,
-    rng: np.random.Generator,
-) -> str:
-    """The likeliest cause of a wrong gradient, as the end of a sentence; empty if none is found."""
-    rows = len(outputs[0]) if len(outputs) == 1 and outputs[0].ndim else 0
-
-    def partials(places: Sequence[int], row: int | None) -> "np.ndarray[Any, Any]":
-        chosen = covectors
-        if row is not None:
-            chosen = [array_module(covectors[0]).zeros_like(covectors[0])]
-            chosen[0][row] = covectors[0][row]
-        found = []
-        for place in places:
-            direction = np.zeros(leaf.shape)
-            direction.reshape(-1)[place] = 1.0
-            step = asarray(direction, module=array_module(leaf.array))
-            found.append(_derivative(lambda: _value(f, chosen, frozen), leaf, step, eps)[0])
-        return np.array(found)
-
-    wrong = np.zeros(leaf.shape) if gradient is None else to_numpy(gradient.array)
-    cause = likeliest_cause(wrong, partials, rng, rows)
-    return f", and the likeliest mistake: {cause}" if cause else ""
-
-
-def _derivative(value: Callable[[], float], leaf: Tensor, direction: Any, eps: float) -> tuple[float, float]:
-    """The numeric derivative along a direction, and how abruptly the slope changes nearby.
-
-    The latter is the largest third difference, over eps: of the order eps^2 where the function is smooth, and
-    at a kink or jump at least twice what is wrong with the numeric derivative.
-    """
-    base = leaf.array
-    samples: dict[int, float] = {}
-    try:
-        for step in (-2, -1, 0, 1, 2):
-            leaf.array = base + (step * eps) * direction
-            samples[step] = value()
-    finally:
-        leaf.array = base
-    numeric = sum(weight * samples[step] for step, weight in _FIVE_POINT) / eps
-    thirds = (samples[i + 2] - 3 * samples[i + 1] + 3 * samples[i] - samples[i - 1] for i in (-1, 0))
-    return numeric, max(abs(third) for third in thirds) / eps
-
-
-def _failure(name: str, leaf: Tensor, direction: Any, analytic: float, numeric: float, bend: float) -> str:
-    """The sentence of a failed check."""
-    difference = abs(analytic - numeric)
-    size = max(abs(analytic), abs(numeric))
-    if bend > difference:
-        got = f"a slope that changes by about {bend:.2g} nearby"
-        hint = "another point (a kink or a jump lies within eps), or spikes='smooth' for a spiking function"
-        return problem(f"gradient by {name}", expected="a differentiable point", got=got, hint=hint)
-    flat = abs(numeric) < 1e-6 * size
-    ratio = "" if flat else f", ratio {analytic / numeric:.6g}"
-    hint = "the backward of the ops between this input and the output"
-    return problem(
-        f"gradient by {name} of shape {leaf.shape}",
-        expected=f"{numeric:.12g} (finite difference along {_shown(direction)})",
-        got=f"{analytic:.12g} (backward), relative error {difference / max(size, 1e-300):.2g}{ratio}",
-        hint=hint + (", or spikes='smooth' for a spiking function" if flat else ""),
-    )
-
-
-def _shown(direction: Any) -> str:
-    """A direction by its first numbers; the seed of the check makes the others."""
-    numbers = to_numpy(direction).reshape(-1)
-    more = ", ..." if numbers.size > 4 else ""
-    return f"[{', '.join(f'{number:.3f}' for number in numbers[:4])}{more}]"
+def _check_same_again(function: WeightedSum, value: float) -> None:
+    """See that f gives at the same point what it gave before."""
+    again = function()
+    if abs(again - value) > 1e-12 * function.size:
+        hint = "a generator that f makes itself: np.random.default_rng(0)"
+        got = f"{value:.12g} and then {again:.12g} (weighted sums of the outputs)"
+        raise GradientError(problem("f", expected="the same outputs for the same inputs", got=got, hint=hint))
 
 
 def _weighted_sum(outputs: Sequence[Tensor], covectors: Sequence[Any]) -> Tensor:
@@ -283,11 +214,11 @@ def _gradient_function(
 ) -> Callable[[], Any]:
     """The function that maps the inputs to J^T c, for a fixed covector c: its Jacobian is the second derivative."""
     with no_grad():
-        covectors = [_random_like(t.array, rng) for t in _tensors(f())]
+        covectors = [_random_like(t.array, rng) for t in tensors_in(f())]
 
     def gradient() -> list[Tensor]:
         with enable_grad():
-            loss = _weighted_sum(list(_tensors(f())), covectors)
+            loss = _weighted_sum(list(tensors_in(f())), covectors)
             with frozen_values(None):  # the walk is what is checked: a detached value in it is none of f's
                 found = grad(loss, [t for _, t in leaves], create_graph=True)
         return [_zeros_like(t) if g is None else g for g, (_, t) in zip(found, leaves, strict=True)]

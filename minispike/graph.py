@@ -81,11 +81,11 @@ def differentiate(
                 found.append((tensor, gradient))
             if node is None:
                 continue
-            input_grads = operations.pop(id(tensor)).input_gradients(gradient, tensor, node, create_graph)
-            for source, g in zip(node.inputs, input_grads, strict=True):
+            op = operations.pop(id(tensor))
+            for source, g in zip(node.inputs, _gradients(op, gradient, tensor, node, create_graph), strict=True):
                 if g is None or not source.requires_grad:
                     continue
-                g = _fit(g, source)
+                g = _fit(g, source, op)
                 key = id(source)
                 if key not in grads:
                     grads[key] = g
@@ -117,6 +117,32 @@ def _topological_order(root: "Tensor") -> "list[Tensor]":
     return order
 
 
+def _gradients(
+    op: "Op", gradient: "Tensor", tensor: "Tensor", node: Node, create_graph: bool
+) -> "Sequence[Tensor | None]":
+    """What an op's backward returns, once it is known to be a gradient for each input."""
+    try:
+        found = op.input_gradients(gradient, tensor, node, create_graph)
+    except ValueError as cause:
+        if "read-only" not in str(cause):
+            raise
+        expected, got = (
+            "a backward that leaves its gradient and what forward saved",
+            "one that writes into one",
+        )
+        raise AutogradError(
+            problem(f"backward of {type(op).__name__}", expected=expected, got=got, hint="a copy: grad.copy()")
+        ) from cause
+    count = len(node.inputs)
+    if isinstance(found, list | tuple) and len(found) == count:
+        return found
+    many = isinstance(found, list | tuple)
+    got = f"{len(found)} of them" if many else f"one {type(found).__name__}"
+    expected = f"{count} gradient{'s' * (count != 1)} in a tuple, one for each input, None for one that wants none"
+    hint = "return (gradient,)" if count == 1 else "return gradient_of_a, gradient_of_b"
+    raise AutogradError(problem(f"backward of {type(op).__name__}", expected=expected, got=got, hint=hint))
+
+
 def add_to(total: Array, array: Array) -> None:
     """Add in place to a sum that nobody else has seen."""
     unlock(total)
@@ -124,10 +150,15 @@ def add_to(total: Array, array: Array) -> None:
     lock(total)
 
 
-def _fit(gradient: "Tensor", source: "Tensor") -> "Tensor":
+def _fit(gradient: "Tensor", source: "Tensor", op: "Op") -> "Tensor":
     """The gradient in the shape and type of its tensor: broadcasting is undone here and nowhere else."""
     if gradient.shape != source.shape:
         added = gradient.ndim - source.ndim
+        pairs = zip(gradient.shape[max(added, 0) :], source.shape, strict=False)
+        if added < 0 or any(own not in (1, n) for n, own in pairs):
+            got, hint = f"shape {gradient.shape}", "a sum over what was broadcast, a transpose or a reshape"
+            expected = f"a gradient of shape {source.shape}, the input's, or one that was broadcast from it"
+            raise AutogradError(problem(f"backward of {type(op).__name__}", expected=expected, got=got, hint=hint))
         stretched = [i + added for i, n in enumerate(source.shape) if n == 1 and gradient.shape[i + added] != 1]
         axes = (*range(added), *stretched)
         gradient = gradient.sum(axis=axes, keepdims=True).reshape(*source.shape)

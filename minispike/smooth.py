@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from minispike.backend import Array
+from minispike.errors import GradientError, problem
 
 
 class FrozenValues:
@@ -24,13 +25,26 @@ class FrozenValues:
         """From now on play back, from the start."""
         self._next = 0
 
+    def __len__(self) -> int:
+        return len(self._values)
+
     def pass_through(self, value: Array) -> Array:
-        """Record ``value``, or give back what was recorded in its place."""
+        """Record ``value``, or give back what was recorded in its place.
+
+        Raises:
+            GradientError: nothing of this shape was.
+        """
         if self._next is None:
             self._values.append(value.copy())
             return value
         self._next += 1
-        return self._values[self._next - 1]
+        known = self._values[self._next - 1] if self._next <= len(self._values) else None
+        if known is None or known.shape != value.shape:
+            expected = "as many detached values, of the same shapes, each time the function is called"
+            got = f"one of shape {value.shape} as number {self._next} of {len(self._values)}"
+            hint = "no detach() that depends on the values"
+            raise GradientError(problem("detach", expected=expected, got=got, hint=hint))
+        return known
 
 
 class _Switches(threading.local):

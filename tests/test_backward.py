@@ -13,7 +13,7 @@ from minispike import default_dtype, grad, no_grad, ops
 from minispike.backend import to_numpy, unlock
 from minispike.errors import AutogradError, ShapeError
 from minispike.nn.functional import layer_norm, layer_norm_composed
-from minispike.ops.op import Op
+from minispike.ops.op import FusedOp, Op
 from minispike.tensor import Tensor
 
 # --- graphs
@@ -371,3 +371,59 @@ def test_an_op_of_ones_own() -> None:
 
     x = leaf([2.0])
     assert derivative(derivative(Cube()(x), x), x).item() == 12.0
+
+
+# --- backwards of a user's own that are not what they should be
+
+Backward = Callable[..., Any]
+
+
+class Own(FusedOp):
+    """Twice the first input, and a backward that somebody has written."""
+
+    def __init__(self, backward: Backward) -> None:
+        self.written = backward
+
+    def forward(self, *arrays: Any) -> Any:
+        return arrays[0] * 2.0
+
+    def backward_arrays(self, grad: Any) -> Any:
+        return self.written(grad)
+
+
+def written_into(grad: Any) -> Any:
+    grad *= 2.0
+    return (grad,)
+
+
+@pytest.mark.parametrize(
+    ("backward", "told"),
+    [
+        (lambda g: g * 2, r"expected 1 gradient in a tuple, .* got one \w*ndarray; try return \(gradient,\)"),
+        (lambda g: (g, g), "expected 1 gradient in a tuple, one for each input, .* got 2 of them"),
+        (lambda g: None, ".* got one NoneType"),
+        (lambda g: ([1.0, 2.0],), "expected an array of floats, or None, got list as number 0"),
+        (lambda g: (2.0,), ".* got float as number 0"),
+        (lambda g: (g[:1].repeat(5),), r"expected a gradient of shape \(3,\), .* got shape \(5,\)"),
+        (lambda g: (g.sum().reshape(()),), r"expected a gradient of shape \(3,\), .* got shape \(\)"),
+        (lambda g: (g.reshape(3, 1),), r"expected a gradient of shape \(3,\), .* got shape \(3, 1\)"),
+    ],
+)
+def test_what_backward_must_return(backward: Backward, told: str) -> None:
+    with pytest.raises(AutogradError, match=f"backward of Own: {told}") as caught:
+        Own(backward)(random_leaf((3,))).sum().backward()
+    assert_sentence(caught.value)
+
+
+def test_fewer_gradients_than_inputs() -> None:
+    with pytest.raises(AutogradError, match="expected 2 gradients in a tuple, .* got 1 of them") as caught:
+        Own(lambda g: (g,))(random_leaf((3,)), random_leaf((3,))).sum().backward()
+    assert_sentence(caught.value)
+
+
+def test_a_backward_must_not_write_into_its_gradient(array_backend: str) -> None:
+    if array_backend != "numpy":
+        pytest.skip("CuPy's arrays cannot be locked")
+    with pytest.raises(AutogradError, match=r"one that writes into one; try a copy: grad.copy\(\)") as caught:
+        Own(written_into)(random_leaf((3,))).sum().backward()
+    assert_sentence(caught.value)

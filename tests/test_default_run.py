@@ -26,12 +26,12 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
 
 
 def test_the_same_numbers_to_the_last_bit(runs: list[Path]) -> None:
-    """The weights of every phase, the journal of every step, the tables, and the energy."""
+    """The weights of every phase, the journal, the tables, and the energy."""
     first, second = (results(run) for run in runs)
     assert first.keys() == second.keys()
     for name, found in first.items():
         assert found == second[name], name
-    assert len(first["metrics"]) > 5000
+    assert len(first["metrics"]) > 1000
 
 
 def test_what_it_comes_to(runs: list[Path]) -> None:

@@ -8,12 +8,14 @@ from typing import Any
 
 import numpy as np
 import pytest
+from custom_op import custom
 from helpers import assert_sentence
 
 from minispike import check_grads
 from minispike.backend import array_module, asarray
 from minispike.cli import main
 from minispike.errors import GradientError
+from minispike.ops import concatenate
 from minispike.ops.op import FusedOp
 from minispike.snn.neurons import LIFNeuron, lif
 from minispike.tensor import Tensor
@@ -55,11 +57,11 @@ HOLES = np.array([1.0, 0.0, 1.0, 1.0, 1.0])
     [
         (lambda g, x, w: (-g @ w, g.T @ x), "mistake: a wrong sign"),
         (lambda g, x, w: (g @ w * 0.5, g.T @ x), "every element is 1/2 times what it should be"),
-        (lambda g, x, w: (g @ w * np.pi, g.T @ x), "every element is 3.14159 times"),
+        (lambda g, x, w: (g @ w * np.pi, g.T @ x), "every element is 3.14159265 times"),
         (lambda g, x, w: (g @ w * -3, g.T @ x), "a wrong sign and a wrong factor: every element is 3 times"),
         (lambda g, x, w: (g @ w, g.T @ x / 4), r"1/4 times .* \(a mean over the 4 rows .* in place of a sum\?\)"),
-        (lambda g, x, w: (g @ w, g[:1].T @ x[:1]), "a missing sum: only row 0 of the 4 rows"),
-        (lambda g, x, w: (g @ w, g[-1:].T @ x[-1:]), "a missing sum: only row 3 of the 4 rows"),
+        (lambda g, x, w: (g @ w, g[:1].T @ x[:1]), "a missing sum over axis 0 of the output: only 0 of 0 to 3"),
+        (lambda g, x, w: (g @ w, g[-1:].T @ x[-1:]), "a missing sum over axis 0 of the output: only 3 of 0 to 3"),
         (lambda g, x, w: (g @ w, (x.T @ g).reshape(3, 5)), "stand in the order of the transpose"),
         (lambda g, x, w: (rolled(g @ w, 1, 0), g.T @ x), "a shift by one: every element of axis 0 .* too late"),
         (lambda g, x, w: (rolled(g @ w, -1, 1), g.T @ x), "a shift by one: every element of axis 1 .* too early"),
@@ -78,6 +80,77 @@ def test_names_the_mistake(spoil: Any, cause: str) -> None:
 def test_square_matrices_that_are_transposed() -> None:
     spoiled = message(lambda g, x, w: (g @ w, x.T @ g), ((4, 3), (3, 3)))
     assert "a transposed gradient: axes 0 and 1 are exchanged" in spoiled
+
+
+def spoiled(forward: Any, backward: Any, *shapes: tuple[int, ...], outputs: int = 1) -> str:
+    """What is said of an op with this backward."""
+    rng = np.random.default_rng(2)
+    f = custom(forward, backward)
+    with pytest.raises(GradientError) as caught:
+        check_grads(lambda *x: [f(*x), *(t * 2.0 for t in x)][:outputs], *(rng.normal(size=shape) for shape in shapes))
+    assert_sentence(caught.value)
+    return str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("shapes", "backward", "cause"),
+    [
+        (((2, 3, 4), (4,)), lambda g: g.sum(0)[0], "a missing sum over axis 1 of the output: only 0 of 0 to 2"),
+        (((2, 3, 4), (4,)), lambda g: g.sum(1)[1], "a missing sum over axis 0 of the output: only 1 of 0 to 1"),
+        (((2, 5, 4), (4,)), lambda g: g.sum(0)[2], "a missing sum over axis 1 of the output: only 2 of 0 to 4"),
+        (((2, 3, 4), (4,)), lambda g: g[0, 0], "a missing sum over axes 0 and 1 of the output: only the first"),
+        (((2, 3, 4), (4,)), lambda g: g[-1, -1], "a missing sum over axes 0 and 1 of the output: only the last"),
+        (((5, 4), (5, 1)), lambda g: g[:, :1], "a missing sum over axis 1 of the output: only 0 of 0 to 3"),
+        (((5, 4), (5, 1)), lambda g: g[:, 3:], "a missing sum over axis 1 of the output: only 3 of 0 to 3"),
+        (((4, 3), ()), lambda g: g[0].sum(), "a missing sum over axis 0 of the output: only 0 of 0 to 3"),
+    ],
+)
+def test_names_a_missing_sum_over_what_was_broadcast(shapes: Any, backward: Any, cause: str) -> None:
+    said = spoiled(lambda a, b: a + b, lambda g, out, a, b: (g, backward(g)), *shapes)
+    assert f"mistake: {cause}" in said, said
+
+
+def test_names_a_step_of_time_that_is_counted_alone() -> None:
+    said = spoiled(np.matmul, lambda g, out, x, w: (g @ w.transpose(), x[0].transpose() @ g[0]), (3, 2, 4), (4, 5))
+    assert "mistake: a missing sum over axis 0 of the output: only 0 of 0 to 2" in said, said
+
+
+def test_names_an_output_that_is_counted_alone() -> None:
+    """The second output is forgotten: a detached one, say, which stays as it is where nothing holds it."""
+    f = custom(lambda a: array_module(a).concatenate([a, a * a]), lambda g, out, a: (g[:3],))
+    with pytest.raises(GradientError) as caught:
+        check_grads(lambda x: (f(x), x * 3.0), np.random.default_rng(0).normal(size=3))
+    assert "likeliest" not in str(caught.value)
+    lost = custom(lambda a: a * a, lambda g, out, a: (g * 0.0,))
+    with pytest.raises(GradientError, match="outputs that were forgotten: only output 1 of 2 has been counted"):
+        check_grads(lambda x: (lost(x), x * 3.0), np.random.default_rng(0).normal(size=3))
+
+
+@pytest.mark.parametrize(("step", "word"), [(1, "late"), (-1, "early")])
+def test_names_a_shift_that_loses_what_it_pushes_out(step: int, word: str) -> None:
+    def shifted(g: Tensor) -> Tensor:
+        empty = g[:1] * 0.0
+        return concatenate([empty, g[:-1]] if step > 0 else [g[1:], empty])
+
+    said = spoiled(lambda a: a * 1.0, lambda g, out, a: (shifted(g),), (6, 2))
+    assert f"every element of axis 0 is one place too {word}" in said, said
+
+
+@pytest.mark.parametrize(
+    ("factor", "cause"),
+    [
+        (-1.0, "mistake: a wrong sign"), (2.0, "every element is 2 times"), (0.5, "every element is 1/2 times"),
+        (129 / 49, ""), (1.1, ""),
+    ],
+)  # fmt: skip
+def test_a_single_number_is_not_explained_by_any_factor(factor: float, cause: str) -> None:
+    said = spoiled(lambda a: a * a, lambda g, out, a: (g * a * (2.0 * factor),), ())
+    assert cause in said if cause else "likeliest" not in said, said
+
+
+def test_a_factor_near_1_is_shown_with_its_digits() -> None:
+    said = spoiled(lambda a: a * a, lambda g, out, a: (g * a * 2.00001,), (4,))
+    assert "every element is 1.000005 times what it should be" in said, said
 
 
 def test_says_nothing_where_nothing_fits() -> None:
@@ -194,8 +267,12 @@ def test_right_functions(ops: str, words: tuple[str, ...], shapes: str, capsys: 
         (("swish", "--shape=-3"), "expected lengths of axes"),
         (("swish", "--shape", "2,0"), "expected lengths of axes"),
         (("swish", "--seed=-1"), "--seed: expected a number >= 0"),
-        (("swish", "--rtol", "0"), "rtol: expected a number > 0"),
-        (("swish", "--rtol", "nan"), "rtol: expected a number > 0"),
+        (("swish", "--rtol", "0"), "rtol: expected a number between 0 and 1"),
+        (("swish", "--rtol", "nan"), "rtol: expected a number between 0 and 1"),
+        (("swish", "--eps", "0"), "eps: expected a number > 0"),
+        (("swish", "--atol=-1"), "atol: expected a number from 0 to 1"),
+        (("swish", "--shape", "100000000000000"), "--shape: expected inputs that fit in memory"),
+        (("Half.forward",), "ops.py:keyword"),
         (("keyword",), "expected settings with default values, got none for scale"),
     ],
 )
@@ -212,10 +289,14 @@ def test_mistakes(ops: str, words: tuple[str, ...], told: str, capsys: pytest.Ca
         ("ops.py:", "expected FILE.py:FUNCTION"),
         ("notes.txt:swish", "got a file that ends in '.txt'"),
         (".:swish", "expected a Python file, got a folder"),
+        ("broken.py:swish", "broken.py: expected a file that can be imported, got SyntaxError: "),
+        ("lacking.py:swish", "got ModuleNotFoundError: No module named 'nothing_of_this_name'"),
     ],
 )
 def test_no_such_function(tmp_path: Path, target: str, told: str, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "notes.txt").write_text("x")
+    (tmp_path / "broken.py").write_text("def swish(x)")
+    (tmp_path / "lacking.py").write_text("import nothing_of_this_name")
     assert main(["gradcheck", target if target == "swish" else f"{tmp_path}/{target}"]) == 2
     assert told in capsys.readouterr().err
 

@@ -1,6 +1,7 @@
 """The gradient checker flags no right gradient, knows where there is none, and puts everything back."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -10,10 +11,10 @@ from helpers import assert_sentence, leaf, random_leaf
 
 from minispike import check_grads, grad, ops
 from minispike.backend import array_module
-from minispike.errors import GradientError
+from minispike.errors import GradientError, ShapeError
 from minispike.nn import functional as F
 from minispike.nn.attention import softmax_attention_composed
-from minispike.nn.layers import LayerNorm, Linear
+from minispike.nn.layers import LayerNorm, Linear, dropout
 from minispike.nn.module import Module, ModuleList
 from minispike.ops.op import FusedOp
 from minispike.smooth import spikes_are_smooth
@@ -69,7 +70,10 @@ def test_a_right_gradient_is_never_flagged_thorough(name: str) -> None:
 
 KINKS: dict[str, tuple[Callable[[Tensor], Tensor], float]] = {
     "relu": (ops.relu, 0.0),
+    "absolute": (ops.absolute, 0.0),
     "absolute beside 0": (ops.absolute, 3e-6),
+    "maximum of equals": (lambda x: ops.maximum(x, 0.5), 0.5),
+    "sign": (custom(lambda a: array_module(a).sign(a), lambda g, out, a: (g * 0.0,)), 0.0),
     "maximum beside the other": (lambda x: ops.maximum(x, 0.5), 0.500001),
     "clip": (lambda x: ops.clip(x, -1.0, 1.0), 1.0),
     "step": (lambda x: x * 0.0 + lif(x.reshape(1, -1), LIFNeuron(tau=1.0)).reshape(-1), 1.0),
@@ -245,3 +249,146 @@ def test_a_fused_op_of_ones_own() -> None:
             return (2.0 * self.a * grad,)
 
     assert check_grads(lambda x: Square()(x), random_leaf((2, 3))).worst_error < 1e-9
+
+
+# --- what a user gives
+
+
+@pytest.mark.parametrize(
+    ("settings", "told"),
+    [
+        ({"order": 3}, "order: expected 1 or 2, got 3"), ({"order": "2"}, "order: expected"),
+        ({"rtol": 0.0}, "rtol: expected a number between 0 and 1"), ({"rtol": None}, "rtol: expected"),
+        ({"atol": -1.0}, "atol: expected a number from 0 to 1"), ({"atol": np.nan}, "atol: expected"),
+        ({"eps": 0.0}, "eps: expected a number > 0"), ({"eps": "a"}, "eps: expected"), ({"eps": np.nan}, "eps"),
+        ({"seed": None}, "seed: expected a whole number >= 0"), ({"seed": -1}, "seed: expected"),
+        ({"seed": 1.5}, "seed: expected"), ({"spikes": "soft"}, "spikes: expected 'hard' or 'smooth', got 'soft'"),
+        ({"spikes": True}, "spikes: expected"),
+    ],
+)  # fmt: skip
+def test_bad_settings(settings: dict[str, Any], told: str) -> None:
+    with pytest.raises(GradientError, match=told) as caught:
+        check_grads(ops.exp, random_leaf((2,)), **settings)
+    assert_sentence(caught.value)
+
+
+def test_what_is_no_function_and_what_is_no_input() -> None:
+    for job, told in (
+        (lambda: check_grads(3, random_leaf((2,))), "f: expected a function"),  # type: ignore[arg-type]
+        (lambda: check_grads(ops.exp, [1.0, 2.0]), "check_grads: expected a tensor to differentiate by, got list"),
+        (lambda: check_grads(ops.exp), "got no arguments"),
+        (lambda: check_grads(lambda x: x.detach() * 2.0, random_leaf((2,))), "expected outputs with a graph, got none"),
+        (lambda: check_grads(lambda x: {"a": object()}, random_leaf((2,))), r"the output\['a'\]: expected tensors"),
+    ):
+        with pytest.raises(GradientError, match=told) as caught:
+            job()
+        assert_sentence(caught.value)
+
+
+@dataclass
+class Parts:
+    """Tensors with names."""
+
+    x: Any
+    rest: Any = None
+
+
+def test_dataclasses_go_in_and_come_out() -> None:
+    x, y = random_leaf((3,), 1), random_leaf((3,), 2)
+    given, seen = Parts(x, {"y": y, "n": 3}), list[Any]()
+
+    def f(parts: Parts) -> Parts:
+        seen.append(parts)
+        return Parts(parts.x * 2.0, [parts.rest["y"] * parts.x, None, "text", 3.0])
+
+    assert check_grads(f, given).checks == 2
+    assert all(parts is given for parts in seen)  # nothing in it had to change
+    assert check_grads(lambda parts: parts.x * 2.0, Parts(np.ones(3))).checks == 1
+    wrong = custom(lambda a: a * 2.0, lambda g, out, a: (g * 3.0,))
+    with pytest.raises(GradientError, match="finite differences"):
+        check_grads(lambda parts: (parts.x * 2.0, Parts(wrong(parts.x))), given)
+
+
+def test_a_function_must_give_the_same_each_time() -> None:
+    rng, count = np.random.default_rng(0), [0]
+
+    def counting(x: Tensor) -> Tensor:
+        count[0] += 1
+        return ops.exp(x * float(count[0]))
+
+    def growing(x: Tensor) -> Tensor:
+        count[0] += 1
+        return ops.concatenate([x] * count[0])
+
+    def detaching(x: Tensor) -> Tensor:
+        count[0] += 1
+        return x * x.detach() if count[0] % 2 else x * x.detach() * x.detach()
+
+    for f, told in (
+        (lambda x: dropout(x, 0.5, rng), "f: expected the same outputs for the same inputs"),
+        (counting, "f: expected the same outputs"), (growing, "f: expected outputs of the shapes"),
+        (detaching, "detach: expected as many detached values"),
+    ):  # fmt: skip
+        count[0] = 0
+        with pytest.raises(GradientError, match=told) as caught:
+            check_grads(f, random_leaf((4,)))
+        assert_sentence(caught.value)
+
+
+def test_an_input_that_is_changed_in_place_is_refused(array_backend: str) -> None:
+    def careless(a: Any) -> Any:
+        a *= 2.0
+        return a
+
+    if array_backend != "numpy":
+        pytest.skip("CuPy's arrays cannot be locked")
+    with pytest.raises(ShapeError, match="read-only"):
+        check_grads(custom(careless, lambda g, out, a: (g * 2.0,)), random_leaf((3,)))
+
+
+# --- what stands in the way of a comparison
+
+
+def test_numbers_that_are_not_finite() -> None:
+    for backward in (lambda g, out, a: (g * np.inf,), lambda g, out, a: (g * np.nan,)):
+        with pytest.raises(GradientError, match="expected finite numbers, got (inf|-inf|nan) by backward") as caught:
+            check_grads(custom(lambda a: a * a, backward), random_leaf((3,)))
+        assert_sentence(caught.value)
+    entropy = custom(lambda a: a * 1.0, lambda g, out, a: (g * (ops.log(ops.absolute(a)) + 1.0),))
+    with pytest.raises(GradientError, match="finite numbers"), np.errstate(divide="ignore"):
+        check_grads(entropy, leaf([0.0, 1.0, 2.0]))
+
+
+@pytest.mark.parametrize("value", [1e4, 1e5, 1e6])
+def test_large_numbers(value: float) -> None:
+    """Of x^2, and of x + value: rounding takes the slope's digits at a short step, and leaves them at a long one."""
+    for seed in range(30):
+        x = random_leaf((5,), seed)
+        check_grads(lambda x: x * x, leaf(x.numpy() * value), seed=seed)
+        check_grads(lambda x: x + value, x, seed=seed)
+        with pytest.raises(GradientError, match="finite differences"):
+            check_grads(custom(lambda a: a + value, lambda g, out, a: (g * 1.001,)), x, seed=seed)
+
+
+def test_small_numbers_are_looked_at_as_closely() -> None:
+    for sign in (-1.0, 0.0, 1.001):
+        f = custom(lambda a: 1e-10 * a * a, lambda g, out, a, sign=sign: (g * (2e-10 * sign) * a,))
+        with pytest.raises(GradientError, match="finite differences"):
+            check_grads(f, random_leaf((3,)))
+
+
+def test_what_rounding_hides_is_told() -> None:
+    x, y = random_leaf((3,), 1), random_leaf((3,), 2)
+    with pytest.raises(GradientError, match="slope is lost in rounding") as caught:
+        check_grads(lambda x: x * 1e-3 + 1e10, x)
+    assert_sentence(caught.value)
+    assert check_grads(lambda x, y: x * 1e-3 + y * 1e10, x, y).unseen == ("args[0]",)
+    assert check_grads(lambda x, y: x * y, x, y).unseen == ()
+    assert check_grads(lambda x: ops.softmax(x).sum(), x).worst_error < 1e-6  # nothing at all is a gradient too
+
+
+def test_the_report_counts_what_is_detached() -> None:
+    x = random_leaf((3,))
+    assert check_grads(lambda x: x * ops.exp(x), x).detached == 0
+    assert check_grads(lambda x: x * ops.exp(x).detach() + x.detach(), x).detached == 2
+    assert check_grads(lambda x: lif_composed(x, LIFNeuron())[0], random_leaf((4, 3)), spikes="smooth").detached == 4

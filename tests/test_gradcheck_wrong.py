@@ -14,7 +14,7 @@ from wrong_networks import NETWORKS
 from wrong_neurons import NEURONS
 from wrong_ops import OPS, SECOND
 
-from minispike import check_grads, default_dtype, gradcheck, smooth_spikes
+from minispike import check_grads, default_dtype, smooth_spikes, verdict
 from minispike.errors import GradientError
 from minispike.snn import kernels_cuda
 
@@ -63,7 +63,7 @@ def test_a_wrong_gradient_is_caught(name: str, monkeypatch: pytest.MonkeyPatch) 
         assert_sentence(caught.value)
         assert isinstance(caught.value, AssertionError)
         # What is made of a wrong gradient takes most of the time; the first seed has shown it.
-        monkeypatch.setattr(gradcheck, "likeliest_cause", lambda *_: "")
+        monkeypatch.setattr(verdict, "likeliest_cause", lambda *_: "")
 
 
 @pytest.mark.parametrize("name", SECOND)
@@ -85,5 +85,5 @@ def test_the_message_tells_the_input_and_the_ratio() -> None:
     message = str(caught.value)
     assert "args[0]['right'] of shape (3,)" in message
     assert "ratio 2" in message
-    assert re.search(r"finite difference along \[(-?0\.\d{3}(, )?){3}\]", message)
+    assert re.search(r"finite differences along \[(-?0\.\d{3}(, )?){3}\]", message)
     assert "relative error 0.5" in message

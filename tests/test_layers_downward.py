@@ -18,7 +18,7 @@ MAP = (
     "modes smooth",
     "graph tensor",
     "ops",
-    "diagnosis gradcheck",
+    "differences nesting diagnosis verdict gradcheck",
     "nn",
     "snn",
     "models",

@@ -37,7 +37,8 @@ def run(args: Namespace) -> int:
 def _check(args: Namespace, function: Callable[..., Any], name: str) -> int:
     """Check a function and tell that it is right."""
     inputs = _inputs(name, function, [_shape(text) for text in args.shape], args.seed)
-    report = check_grads(function, *inputs, order=args.order, rtol=args.rtol, seed=args.seed, spikes=args.spikes)
+    limits = {"rtol": args.rtol, "atol": args.atol, "eps": args.eps}
+    report = check_grads(function, *inputs, order=args.order, seed=args.seed, spikes=args.spikes, **limits)
     shapes = ", ".join(str(i.shape) for i in inputs)
     print(
         f"{name}: right by {report.checks} checks on inputs {shapes}; largest relative error {report.worst_error:.1e}"
@@ -56,10 +57,17 @@ def _function(path: Path, name: str) -> Callable[..., Any]:
         raise ConfigError(problem(str(path), expected="a Python file", got=got, hint=f"{path.stem}.py"))
     module = importlib.util.module_from_spec(spec)
     sys.modules[spec.name] = module  # where dataclasses look for the module of a class
-    spec.loader.exec_module(module)
+    try:
+        spec.loader.exec_module(module)
+    except Exception as cause:
+        got = f"{type(cause).__name__}: {cause}"
+        raise ConfigError(
+            problem(str(path), expected="a file that can be imported", got=got, hint=f"python {path}")
+        ) from cause
     found = getattr(module, name, None)
     if not callable(found):
-        names = [n for n, value in vars(module).items() if callable(value) and not n.startswith("_")]
+        own = {n: value for n, value in vars(module).items() if getattr(value, "__module__", "") == spec.name}
+        names = [n for n, value in own.items() if inspect.isfunction(value) and not n.startswith("_")]
         near = difflib.get_close_matches(name, names, n=1) or names[-1:] or ["FUNCTION"]
         got = "none" if found is None else f"a {type(found).__name__}"
         hint = f"{path}:{near[0]}"
@@ -83,9 +91,14 @@ def _inputs(name: str, function: Callable[..., Any], shapes: Sequence[tuple[int,
         expected, hint = f"{len(open_)} shapes, for {', '.join(p.name for p in open_) or 'no input'}", "--shape 3,4"
         raise ConfigError(problem(name, expected=expected, got=str(len(shapes)), hint=hint))
     rng = np.random.default_rng([seed, 1])
-    drawn = {
-        p.name: rng.normal(size=shape) for p, shape in zip(open_, shapes or [USUAL_SHAPE] * len(open_), strict=True)
-    }
+    wanted = shapes or [USUAL_SHAPE] * len(open_)
+    try:
+        drawn = {p.name: rng.normal(size=shape) for p, shape in zip(open_, wanted, strict=True)}
+    except (MemoryError, ValueError) as cause:  # of more elements than there is room for, or than can be counted
+        got = ", ".join(map(str, wanted))
+        raise ConfigError(
+            problem("--shape", expected="inputs that fit in memory", got=got, hint="--shape 3,4")
+        ) from cause
     inputs: list[Any] = []
     for p in parameters:
         value = drawn.get(p.name, p.default)

@@ -82,6 +82,13 @@ class FusedOp(Op):
                 )
             )
         gradients = self.backward_arrays(grad.array)
+        if not isinstance(gradients, list | tuple):
+            return gradients  # the engine says what it should be
+        for i, g in enumerate(gradients):
+            if g is not None and not is_float(g):
+                name, got = f"backward of {type(self).__name__}", f"{type(g).__name__} as number {i}"
+                expected, hint = "an array of floats, or None", "an array of the input's shape and type"
+                raise AutogradError(problem(name, expected=expected, got=got, hint=hint))
         return [None if g is None else Tensor._of(g) for g in gradients]
 
 
