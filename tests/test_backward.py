@@ -427,3 +427,43 @@ def test_a_backward_must_not_write_into_its_gradient(array_backend: str) -> None
     with pytest.raises(AutogradError, match=r"one that writes into one; try a copy: grad.copy\(\)") as caught:
         Own(written_into)(random_leaf((3,))).sum().backward()
     assert_sentence(caught.value)
+
+
+def test_a_stretched_tensor_of_fewer_axes() -> None:
+    x, y = leaf([[3.0]]), random_leaf((2, 1, 4))
+    (x * y).sum().backward()
+    np.testing.assert_allclose(gradient(x), [[y.numpy().sum()]], rtol=1e-14)
+
+
+def test_a_seed_of_another_shape_is_refused_although_it_would_fit() -> None:
+    x = leaf([1.0, 2.0])
+    for seed in ([[1.0, 1.0]], [[1.0], [1.0]]):
+        for y in (x, x * 2.0):
+            with pytest.raises(ShapeError, match=r"grad: expected shape \(2,\)"):
+                y.backward(seed)
+
+
+def test_leaves_that_get_equal_gradients_own_them() -> None:
+    a, b = random_leaf((2,), 1), random_leaf((2,), 2)
+    ((a + b) * 2.0).backward([1.0, 1.0])
+    assert a.grad is not None and b.grad is not None
+    assert a.grad.array is not b.grad.array
+
+
+def test_create_graph_keeps_the_graph() -> None:
+    x = leaf(3.0)
+    y = x**3
+    y.backward(create_graph=True)
+    y.backward()
+    assert gradient(x) == 54.0
+    assert x.grad is not None and not x.grad.requires_grad  # the second pass was not recorded, nor its sum
+
+
+def test_a_gradient_of_many_uses_is_read_only_like_any_other(array_backend: str) -> None:
+    if array_backend != "numpy":
+        pytest.skip("CuPy's arrays cannot be locked")
+    x = leaf([1.0])
+    (x + x + x + x).sum().backward()
+    assert x.grad is not None
+    with pytest.raises(ValueError, match="read-only"):
+        x.grad.array[...] = 5.0

@@ -138,3 +138,14 @@ def test_impossible_weights(values: dict[str, float], name: str) -> None:
     with pytest.raises(ConfigError, match=f"^{name}: expected") as caught:
         LossWeights(**values)
     assert_sentence(caught.value)
+
+
+def test_what_distillation_does_unless_told_otherwise() -> None:
+    assert Alignment() == Alignment(layers=(), reach="last", masked=True, per_batch=False)
+    assert LossWeights() == LossWeights(features=0.3, embedding=0.0, logits=1.0, cross_entropy=0.1, temperature=2.0)
+
+
+def test_the_weight_of_the_labels_counts_like_the_others() -> None:
+    assert LossWeights(features=0, logits=0, cross_entropy=1).cross_entropy == 1
+    with pytest.raises(ConfigError, match="^cross_entropy: expected"):
+        LossWeights(cross_entropy=-0.1)

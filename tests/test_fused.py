@@ -1,25 +1,83 @@
 """Every fused op but the neurons equals its composition in value and gradient, and passes `check_grads`."""
 
+import importlib
+import pkgutil
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import pytest
-from fused_pairs import Pair, assert_right
+from fused_pairs import Pair, assert_right, assert_same, ops_behind
 from helpers import assert_sentence, leaf, random_leaf
 
+import minispike
 from minispike import default_dtype, grad
-from minispike.backend import scatter_add
+from minispike.backend import asarray, scatter_add, to_numpy
 from minispike.errors import ShapeError
 from minispike.nn import functional as F
-from minispike.nn.attention import softmax_attention, softmax_attention_composed
-from minispike.nn.losses import cross_entropy, cross_entropy_composed
-from minispike.snn.attention import spiking_attention, spiking_attention_composed
-from minispike.snn.neurons import LIFNeuron, lif, lif_composed, lif_with_state
-from minispike.snn.shift import shift_tokens, shift_tokens_composed
+from minispike.nn.attention import SoftmaxAttention, softmax_attention, softmax_attention_composed
+from minispike.nn.losses import CrossEntropy, cross_entropy, cross_entropy_composed
+from minispike.ops.op import FusedOp
+from minispike.snn.attention import SpikingAttention, spiking_attention, spiking_attention_composed
+from minispike.snn.neurons import LIF, LIFNeuron, lif, lif_composed, lif_with_state
+from minispike.snn.shift import ShiftTokens, shift_tokens, shift_tokens_composed
+from minispike.snn.surrogate import Spike
 from minispike.tensor import Tensor
 
 Array = np.ndarray[Any, Any]
+
+
+# --- every one of them has a composition
+
+
+def leaves(*shapes: tuple[int, ...]) -> list[Tensor]:
+    return [random_leaf(shape, seed) for seed, shape in enumerate(shapes)]
+
+
+def three(*shape: int) -> list[Tensor]:
+    return leaves(shape, shape, shape)
+
+
+IDS = np.array([1, 1, 3])
+
+PAIRS: dict[type[FusedOp], Callable[[], Pair]] = {
+    F.Linear: lambda: Pair(F.linear, F.linear_composed, leaves((2, 5), (4, 5), (4,))),
+    F.LayerNorm: lambda: Pair(F.layer_norm, F.layer_norm_composed, leaves((2, 5), (5,), (5,))),
+    F.NormedLinear: lambda: Pair(F.normed_linear, F.normed_linear_composed, leaves((2, 5), (4, 5), (4,), (4,), (4,))),
+    F.Embedding: lambda: Pair(lambda w: F.embedding(IDS, w), lambda w: F.embedding_composed(IDS, w), leaves((6, 3))),
+    CrossEntropy: lambda: Pair(
+        lambda x: cross_entropy(x, IDS), lambda x: cross_entropy_composed(x, IDS), leaves((3, 4))
+    ),
+    SoftmaxAttention: lambda: Pair(
+        lambda *a: softmax_attention(*a, 2), lambda *a: softmax_attention_composed(*a, 2), three(2, 3, 4)
+    ),
+    SpikingAttention: lambda: Pair(
+        lambda *a: spiking_attention(*a, 2), lambda *a: spiking_attention_composed(*a, 2), three(2, 2, 3, 4)
+    ),
+    ShiftTokens: lambda: Pair(
+        lambda x: shift_tokens(x, 1), lambda x: shift_tokens_composed(x, 1), leaves((3, 2, 5, 8))
+    ),
+    LIF: lambda: Pair(lambda x: lif(x, LIFNeuron()), lambda x: lif_composed(x, LIFNeuron())[0], leaves((5, 2, 3))),
+}
+
+
+def test_every_fused_op_has_a_row() -> None:
+    for module in pkgutil.walk_packages(minispike.__path__, "minispike."):
+        if module.name != "minispike.__main__":  # which runs
+            importlib.import_module(module.name)
+    kinds: list[type] = [FusedOp]
+    for kind in kinds:  # which grows
+        kinds += kind.__subclasses__()
+    ours = {kind for kind in kinds[1:] if kind.__module__.startswith("minispike.")}
+    assert ours == {*PAIRS, Spike}  # a spike is what no other ops can say; tests/test_surrogates.py has it
+
+
+@pytest.mark.parametrize("kind", PAIRS, ids=lambda kind: kind.__name__)
+def test_a_composition_is_made_of_elementary_ops(kind: type[FusedOp]) -> None:
+    pair = PAIRS[kind]()
+    assert_same(pair)
+    assert kind in ops_behind(pair.fused(*pair.inputs))
+    assert not any(issubclass(op, FusedOp) for op in ops_behind(pair.composed(*pair.inputs)) - {Spike})
 
 
 SHAPES = [(5,), (1, 5), (2, 3, 5), (2, 1, 3, 5), (0, 5), (2, 0, 5)]
@@ -80,10 +138,10 @@ def test_scatter_add_against_numpy() -> None:
     rng = np.random.default_rng(0)
     for count in (0, 1, 7, 200):
         index, values = rng.integers(0, 9, count), rng.normal(size=(count, 4))
-        ours, theirs = np.ones((9, 4)), np.ones((9, 4))
-        scatter_add(ours, index, values)
+        ours, theirs = asarray(np.ones((9, 4))), np.ones((9, 4))
+        scatter_add(ours, asarray(index), asarray(values))
         np.add.at(theirs, index, values)
-        np.testing.assert_allclose(ours, theirs, rtol=1e-13)
+        np.testing.assert_allclose(to_numpy(ours), theirs, rtol=1e-13)
 
 
 @pytest.mark.parametrize(("rows", "classes"), [(1, 2), (4, 3), (0, 3), (3, 1)])
@@ -275,3 +333,14 @@ def test_shift_tokens_by_hand() -> None:
     x = Tensor(np.arange(12.0).reshape(1, 3, 4))
     expected = [[[0, 5, 2, 3], [0, 9, 6, 7], [4, 0, 10, 11]]]
     np.testing.assert_array_equal(shift_tokens(x, 1).numpy(), expected)
+
+
+def test_softmax_attention_of_large_scores() -> None:
+    q, k, v = (Tensor(a, dtype=np.float32) for a in ([[[300.0], [-300.0]]], [[[1.0], [-1.0]]], [[[1.0], [2.0]]]))
+    np.testing.assert_array_equal(softmax_attention(q, k, v, 1).numpy(), [[[1.0], [2.0]]])
+
+
+def test_spiking_attention_counts_in_eighths() -> None:
+    spikes = Tensor(np.ones((1, 1, 3, 2)))
+    for attention in (spiking_attention, spiking_attention_composed):
+        np.testing.assert_array_equal(attention(*[spikes] * 3, 1).numpy(), np.full((1, 1, 3, 2), 3 * 2 / 8))

@@ -8,7 +8,8 @@ import pytest
 from fused_pairs import Pair, assert_same
 from helpers import random_leaf
 
-from minispike import check_grads
+from minispike import check_grads, grad, smooth_spikes
+from minispike.smooth import FrozenValues, frozen_values
 from minispike.snn import kernels
 from minispike.snn.neurons import LIF, LIFNeuron, lif, lif_composed, lif_with_state
 from minispike.snn.surrogate import SURROGATES
@@ -128,3 +129,26 @@ def test_at_rest_is_the_resting_potential_to_the_last_bit(tau: float, dtype: Any
         found, expected = lif_with_state(Tensor(x), neuron), lif_with_state(Tensor(x), neuron, given)
         for a, b in zip(found, expected, strict=True):
             np.testing.assert_array_equal(a.numpy(), b.numpy())
+
+
+def test_spikes_alone_of_a_layer_that_starts_from_a_potential() -> None:
+    neuron = LIFNeuron(3.0, 0.3, detach_reset=False)
+    x, v = random_leaf((4, 3), 1), random_leaf((3,), 2)
+    assert_same(
+        Pair(lambda x, v: LIF(neuron, 4, with_state=False)(x, v), lambda x, v: lif_composed(x, neuron, v)[0], [x, v])
+    )
+
+
+def test_a_replayed_reset_has_the_gradient_of_its_composition() -> None:
+    """Away from the point where its spikes were recorded."""
+    neuron = LIFNeuron(3.0, 0.3)
+    x, elsewhere = random_leaf((4, 3), 1), random_leaf((4, 3), 2)
+    found = []
+    for layer in (lif, lambda x, neuron: lif_composed(x, neuron)[0]):
+        values = FrozenValues()
+        with smooth_spikes(), frozen_values(values):
+            layer(x, neuron)
+            values.replay()
+            spikes = layer(elsewhere, neuron)
+            found.append(grad(spikes.sum(), [elsewhere])[0].numpy())  # type: ignore[union-attr]
+    np.testing.assert_allclose(found[0], found[1], rtol=1e-12)

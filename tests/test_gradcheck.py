@@ -1,8 +1,8 @@
 """The gradient checker flags no right gradient, knows where there is none, and puts everything back."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
@@ -19,7 +19,7 @@ from minispike.nn.module import Module, ModuleList
 from minispike.ops.op import FusedOp
 from minispike.smooth import spikes_are_smooth
 from minispike.snn.neurons import LIFNeuron, lif, lif_composed
-from minispike.tensor import Tensor, get_default_dtype
+from minispike.tensor import Tensor, get_default_dtype, grad_enabled
 
 # --- gradients that are right
 
@@ -392,3 +392,54 @@ def test_the_report_counts_what_is_detached() -> None:
     assert check_grads(lambda x: x * ops.exp(x), x).detached == 0
     assert check_grads(lambda x: x * ops.exp(x).detach() + x.detach(), x).detached == 2
     assert check_grads(lambda x: lif_composed(x, LIFNeuron())[0], random_leaf((4, 3)), spikes="smooth").detached == 4
+
+
+def test_the_report_has_the_largest_error() -> None:
+    """Of an input that is not the last, and of the first order though the second has less."""
+    almost = custom(np.multiply, lambda g, out, a, b: (g * b * (1.0 + 1e-7), g * a))
+    x, y = random_leaf((3,), 1), random_leaf((3,), 2)
+    for order in (1, 2):
+        assert check_grads(almost, x, y, order=order).worst_error == pytest.approx(1e-7, rel=0.05)
+
+
+class Point(NamedTuple):
+    x: Any
+    y: Any
+
+
+@dataclass
+class Scaled:
+    x: Any
+    scale: Any = field(init=False, default_factory=lambda: np.full(3, 2.0))
+
+
+def test_named_tuples_stay_what_they_are() -> None:
+    for x in (random_leaf((3,), 1), np.ones(3)):  # an array becomes a tensor, and needs a tuple of its own
+        assert check_grads(lambda p: p.x * p.y, Point(x, random_leaf((3,), 2))).checks == 2
+
+
+def test_what_a_dataclass_makes_itself_is_no_input() -> None:
+    assert check_grads(lambda s: s.x * s.scale, Scaled(np.ones(3))).checks == 1
+
+
+def test_the_absolute_tolerance() -> None:
+    almost = custom(np.multiply, lambda g, out, a, b: (g * b * (1.0 + 1e-5), g * a))
+    inputs = random_leaf((3,), 1), random_leaf((3,), 2)
+    check_grads(almost, *inputs, rtol=1e-9, atol=1e-3)
+    with pytest.raises(GradientError, match="finite difference"):
+        check_grads(almost, *inputs, rtol=1e-9, atol=0.0)
+
+
+def test_the_seed_chooses_the_direction() -> None:
+    x = random_leaf((3,))
+    first, again, other = (check_grads(ops.exp, x, seed=seed).worst_error for seed in (1, 1, 2))
+    assert first == again != other
+
+
+def test_the_second_order_checks_the_backward_that_is_recorded() -> None:
+    """A backward may compute otherwise when it is recorded itself, as that of gelu does."""
+    f = custom(np.square, lambda g, out, a: (g * a * (3.0 if grad_enabled() else 2.0),))
+    x = random_leaf((3,))
+    check_grads(f, x)
+    with pytest.raises(GradientError, match="finite difference"):
+        check_grads(f, x, order=2)

@@ -187,3 +187,11 @@ def test_smooth_spikes_go_forward_by_array_operations(machine: Machine) -> None:
 
 def test_arrays_on_the_host_are_not_fused() -> None:
     assert not kernels_cuda.fuses(LIFNeuron().constants(), np.zeros((2, 3)))
+
+
+def test_arrays_of_which_one_lies_on_the_host_are_not_fused(cpu: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
+    c, (here, there) = LIFNeuron().constants(), np.zeros((2, 2, 3))
+    monkeypatch.setattr(kernels_cuda, "array_module", lambda array: np if array is here else cpu.module)
+    assert kernels_cuda.fuses(c, there, there)
+    for arrays in ((here, there), (there, here), (here, here)):
+        assert not kernels_cuda.fuses(c, *arrays)

@@ -365,3 +365,10 @@ def test_impossible_constants(job: Any) -> None:
     with pytest.raises(ConfigError) as caught:
         job()
     assert_sentence(caught.value)
+
+
+def test_a_leaky_integrator_starts_in_the_type_of_its_input() -> None:
+    x = Tensor(np.ones((2, 3)), dtype=np.float32)
+    with default_dtype(np.float64):
+        for found in leaky_integrator(x):
+            assert found.dtype == np.float32

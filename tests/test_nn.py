@@ -10,7 +10,8 @@ from helpers import assert_sentence, leaf, random_leaf
 
 from minispike import check_grads, default_dtype
 from minispike.errors import AutogradError, CheckpointError, ConfigError, ShapeError
-from minispike.nn.layers import Embedding, LayerNorm, Linear, dropout
+from minispike.nn import functional as F
+from minispike.nn.layers import Embedding, LayerNorm, Linear, dropout, normed_linear
 from minispike.nn.losses import cross_entropy, kl_divergence, masked_mse
 from minispike.nn.module import Module, ModuleList, Parameter
 from minispike.tensor import Tensor
@@ -285,3 +286,26 @@ def test_mistakes_with_losses(kind: type[Exception], job: Callable[..., Any]) ->
     with pytest.raises(kind) as caught:
         job(Tensor(np.ones((2, 3, 4))), np.ones((2, 3, 4)))
     assert_sentence(caught.value)
+
+
+def test_a_layer_begins_without_a_shift() -> None:
+    rng = np.random.default_rng(0)
+    for layer in (Linear(3, 4, rng), LayerNorm(4)):
+        np.testing.assert_array_equal(layer.bias.numpy(), np.zeros(4))
+    np.testing.assert_array_equal(LayerNorm(4).weight.numpy(), np.ones(4))
+
+
+def test_eps_is_added_to_the_variance() -> None:
+    """By default it is 1e-5: numbers whose variance is 1e-5 become 1 / sqrt(2)."""
+    rng = np.random.default_rng(0)
+    for eps in (1e-5, 0.1):
+        x = Tensor([[eps**0.5, -(eps**0.5)]], dtype=np.float64)
+        with default_dtype(np.float64):
+            linear = Linear(2, 2, rng)
+            norm = LayerNorm(2) if eps == 1e-5 else LayerNorm(2, eps)
+        linear.weight.assign(np.eye(2))
+        given = {} if eps == 1e-5 else {"eps": eps}
+        composed = [F.layer_norm(x, norm.weight, norm.bias, **given)]
+        composed += [F.normed_linear(x, linear.weight, linear.bias, norm.weight, norm.bias, **given)]
+        for found in (norm(x), normed_linear(x, linear, norm), *composed):
+            np.testing.assert_allclose(found.numpy(), [[0.5**0.5, -(0.5**0.5)]], rtol=1e-12)

@@ -6,9 +6,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-from helpers import assert_sentence, leaf
+from helpers import assert_sentence, gradient, leaf, random_leaf
 
-from minispike import grad, ops
+from minispike import check_grads, grad, ops
 from minispike.errors import ShapeError
 from minispike.tensor import Tensor
 
@@ -139,3 +139,33 @@ def test_mistakes(job: Callable[[Tensor], Any]) -> None:
     with pytest.raises(ShapeError) as caught:
         job(Tensor(np.ones((2, 3))))
     assert_sentence(caught.value)
+
+
+def test_an_array_on_the_left_of_a_product() -> None:
+    a, x = np.array([[1.0, 2.0], [3.0, 4.0]]), random_leaf((2, 2))
+    np.testing.assert_allclose((a @ x).numpy(), a @ x.numpy(), rtol=1e-14)
+
+
+def test_the_power_of_0_is_constant_at_0_too() -> None:
+    x = leaf([0.0, 2.0])
+    (x**0).sum().backward()
+    np.testing.assert_array_equal(gradient(x), [0.0, 0.0])
+
+
+def test_vectors_times_batches_of_matrices() -> None:
+    vector, batch = random_leaf((3,), 1), random_leaf((2, 3, 4), 2)
+    check_grads(ops.matmul, vector, batch, order=2)
+    check_grads(ops.matmul, random_leaf((2, 4, 3), 3), vector, order=2)
+
+
+def test_repeated_positions_beside_a_slice_add_up() -> None:
+    for key in ((slice(None), [0, 0, 2]), (..., [0, 0, 2]), (slice(0, 2), None, [0, 0, 2])):
+        x = leaf(np.ones((2, 3)))
+        x[key].sum().backward()
+        np.testing.assert_array_equal(gradient(x), [[2.0, 0.0, 1.0]] * 2)
+
+
+def test_softmax_of_rows_that_are_far_apart() -> None:
+    x = Tensor([[0.0, 0.0], [-2000.0, -2000.0], [2000.0, 2000.0]])
+    np.testing.assert_allclose(ops.softmax(x).numpy(), np.full((3, 2), 0.5), rtol=1e-6)
+    np.testing.assert_allclose(ops.log_softmax(x).numpy(), np.full((3, 2), np.log(0.5)), rtol=1e-6)

@@ -267,3 +267,63 @@ def test_clipping_leaves_what_is_not_finite() -> None:
         a.grad = Tensor([bad, 1.0])
         assert not math.isfinite(clip_gradients([a], 1.0))
         assert a.grad.numpy()[1] == 1.0
+
+
+def test_moments_in_another_order_in_memory_are_taken_over() -> None:
+    """What a step writes must reach them: through a copy in the order of a step it would not."""
+
+    def optimiser_after(order: Any, steps: int) -> AdamW:
+        p = Parameter(np.ones((2, 3)))
+        first, second = (np.arange(1.0, 7.0).reshape(2, 3) * scale for scale in (0.1, 1.0))
+        optimiser = AdamW([("w", p)])
+        optimiser.load_state_dict(
+            {"first.w": order(first), "second.w": order(second), "steps": np.array(3)},
+        )
+        for _ in range(steps):
+            p.grad = Tensor(np.ones((2, 3)))
+            optimiser.step(0.1)
+        return optimiser
+
+    expected, found = optimiser_after(np.ascontiguousarray, 2), optimiser_after(np.asfortranarray, 2)
+    for name, array in expected.state_dict().items():
+        np.testing.assert_array_equal(found.state_dict()[name], array)
+    np.testing.assert_array_equal(found.parameters["w"].numpy(), expected.parameters["w"].numpy())
+
+
+def test_adamw_by_default() -> None:
+    rng = np.random.default_rng(0)
+    start, gradients = rng.normal(size=(2, 3)), [rng.normal(size=(2, 3)) * 1e-6 for _ in range(3)]
+    p = Parameter(start, dtype=np.float64)
+    run(AdamW([("w", p)]), {"w": gradients}, 0.01)
+    expected = plain_adamw(start, gradients, 0.01, (0.9, 0.999), 1e-8, 0.01)[0]
+    np.testing.assert_allclose(p.numpy(), expected, rtol=0, atol=1e-14)
+
+
+def test_a_parameter_is_locked_again_after_a_step(array_backend: str) -> None:
+    if array_backend != "numpy":
+        pytest.skip("CuPy's arrays cannot be locked")
+    p = Parameter(np.ones((2, 2)))
+    p.grad = Tensor(np.ones((2, 2)))
+    AdamW([("w", p)]).step(0.1)
+    with pytest.raises(ValueError, match="read-only"):
+        p.array[...] = 0.0
+
+
+def test_a_state_is_a_copy_that_later_steps_leave() -> None:
+    p = Parameter(np.ones((2, 2)))
+    optimiser = AdamW([("w", p)])
+    p.grad = Tensor(np.ones((2, 2)))
+    optimiser.step(0.1)
+    state = optimiser.state_dict()
+    before = {name: array.copy() for name, array in state.items()}
+    optimiser.step(0.1)
+    for name, array in before.items():
+        np.testing.assert_array_equal(state[name], array)
+
+
+def test_a_first_moment_of_zero_comes_with_a_second_one() -> None:
+    """Gradients that cancel."""
+    state = {"first.w": np.zeros(3), "second.w": np.ones(3), "steps": np.array(5)}
+    optimiser = AdamW([("w", Parameter(np.ones(3)))])
+    optimiser.load_state_dict(state)
+    np.testing.assert_array_equal(optimiser.state_dict()["second.w"], np.ones(3))

@@ -10,7 +10,7 @@ import pytest
 from helpers import assert_sentence, gradient, leaf, random_leaf
 
 from minispike import default_dtype, no_grad, ops
-from minispike.backend import array_module, to_numpy
+from minispike.backend import array_module, asarray, to_numpy
 from minispike.errors import AutogradError, ShapeError
 from minispike.nn.module import Parameter
 from minispike.tensor import Tensor, enable_grad, get_default_dtype, grad_enabled
@@ -358,3 +358,26 @@ def test_a_constant_is_copied() -> None:
     product.backward()
     assert x.grad is not None
     assert x.grad.numpy().tolist() == [1.0, 2.0]
+
+
+def test_a_number_takes_the_widest_type_of_its_neighbours() -> None:
+    single, double = Tensor([1.0], dtype=np.float32), Tensor([1.0], dtype=np.float64)
+    for tensors in ([single, double], [double, single]):
+        joined = ops.concatenate([*tensors, [0.1]])
+        assert joined.dtype == np.float64
+        assert joined.numpy()[2] == 0.1
+
+
+def test_a_tensor_does_not_share_the_array_that_is_assigned() -> None:
+    x, array = leaf([1.0, 2.0]), asarray([3.0, 4.0], np.float64)
+    x.assign(array)
+    array[...] = 5.0
+    np.testing.assert_array_equal(x.numpy(), [3.0, 4.0])
+
+
+def test_a_tensor_keeps_its_shape() -> None:
+    x = leaf([1.0, 2.0])
+    for value in ([[3.0, 4.0]], [[3.0], [4.0]], 3.0):
+        with pytest.raises(ShapeError, match=r"assign: expected shape \(2,\)"):
+            x.assign(value)
+    np.testing.assert_array_equal(x.numpy(), [1.0, 2.0])

@@ -207,11 +207,11 @@ SHAPES = {
 ENGINE = {
     "broadcasting: the first row for the sum": Mistake(
         ops.add, [(4, 3), (3,)], graph, "_fit",
-        lambda right, g, source: right(g, source) if g.ndim == source.ndim else g[0],
+        lambda right, g, source, op: right(g, source, op) if g.ndim == source.ndim else g[0],
     ),
     "broadcasting: summed over the wrong axis": Mistake(
         ops.add, [(3, 3), (3,)], graph, "_fit",
-        lambda right, g, source: right(g, source) if g.ndim == source.ndim else g.sum(axis=1),
+        lambda right, g, source, op: right(g, source, op) if g.ndim == source.ndim else g.sum(axis=1),
     ),
     "a tensor used twice: counted once": Mistake(
         lambda a: ops.mul(a, ops.exp(a)), VECTOR, Tensor, "__add__", lambda right, first, second: second
