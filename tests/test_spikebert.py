@@ -92,7 +92,7 @@ def test_the_gradient_of_the_features(config: SpikeBERTConfig) -> None:
 def test_the_gradient_with_other_surrogates(surrogate: str) -> None:
     config = replace(TINY, depth=1, surrogate=surrogate, alpha=1.5)
     model = model_of(config)
-    check_grads(lambda m: m(IDS, MASK).logits, model, spikes="smooth", rtol=1e-6)
+    check_grads(lambda m: m(IDS, MASK).logits, model, spikes="smooth", rtol=1e-7)
 
 
 @pytest.mark.thorough
