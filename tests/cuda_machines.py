@@ -12,6 +12,7 @@ from typing import Any
 import cuda_on_cpu
 import numpy as np
 import pytest
+from every_backend import no_gpu
 
 from minispike import backend
 from minispike.backend import to_numpy
@@ -71,11 +72,11 @@ def cpu(stand_in: Any, monkeypatch: pytest.MonkeyPatch) -> Machine:
 
 
 @pytest.fixture
-def gpu(monkeypatch: pytest.MonkeyPatch) -> Machine:
+def gpu(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> Machine:
     try:
         cupy = backend.load("cupy")
     except BackendError as error:
-        pytest.skip(str(error))
+        no_gpu(request, error)
     return Machine(cupy, cupy.asarray, monkeypatch)
 
 

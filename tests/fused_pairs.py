@@ -7,6 +7,8 @@ from typing import Any
 import numpy as np
 
 from minispike import check_grads, grad
+from minispike.graph import _topological_order
+from minispike.ops.op import Op
 from minispike.tensor import Tensor
 
 
@@ -22,6 +24,11 @@ class Pair:
 def outputs(result: Any) -> list[Tensor]:
     """What an op returned, one tensor or several, as a list."""
     return list(result) if isinstance(result, tuple) else [result]
+
+
+def ops_behind(result: Any) -> set[type[Op]]:
+    """The kinds of the ops in the graph of what an op returned."""
+    return {type(t.node.op) for root in outputs(result) for t in _topological_order(root) if t.node and t.node.op}
 
 
 def assert_same(pair: Pair, tolerance: float = 1e-12) -> None:

@@ -1,11 +1,12 @@
 """A strict stand-in for CuPy: arrays in the host's memory that refuse whatever CuPy's arrays refuse.
 
-NumPy cannot read them, they mix with NumPy's arrays in no operation and no index, lists are no operands, a reduction
-leaves an array without axes, no element is an object. A function, a method or a keyword exists only if it is on the
-lists below, all of which CuPy has. Where CuPy is lenient (functions of NumPy's that it takes over, NumPy's arrays as
-an index, numbers of NumPy's that decide a type), this is not.
+NumPy cannot read them, they mix with NumPy's arrays in no operation and no index, lists and tuples are no operands, a
+reduction leaves an array without axes, no element is an object. A function or method exists only if its signature is
+below, and there is no `random`: random numbers are drawn on the host. Where CuPy is lenient (functions of NumPy's that
+it takes over, lists and NumPy's arrays as an index, numbers of NumPy's that decide a type), this is not.
 """
 
+import inspect
 import operator
 import sys
 from types import ModuleType, SimpleNamespace
@@ -18,52 +19,107 @@ from numpy.lib.mixins import NDArrayOperatorsMixin
 from minispike import backend
 from minispike.snn import kernels_cuda
 
-ELEMENTWISE = frozenset(
-    "abs absolute add arctan bitwise_and bitwise_or bitwise_xor copysign cos cosh divide equal exp expm1 floor_divide"
-    " greater greater_equal invert isfinite isnan less less_equal log log1p logical_and logical_not logical_or maximum"
-    " minimum multiply negative not_equal positive power remainder sign sin sqrt square subtract tanh true_divide"
-    .split()
-)  # fmt: skip
-"""Functions of single numbers; their one keyword is ``out``."""
 
-FUNCTIONS = {
-    "all": "axis out keepdims", "any": "axis out keepdims", "arange": "dtype", "argmax": "axis dtype out keepdims",
-    "argsort": "axis", "ascontiguousarray": "dtype", "broadcast_to": "", "clip": "out", "concatenate": "axis out",
-    "cumsum": "axis dtype out", "dot": "out", "einsum": "", "empty": "dtype order", "empty_like": "dtype order",
-    "full": "dtype order", "full_like": "dtype order", "matmul": "out", "max": "axis out keepdims",
-    "mean": "axis dtype out keepdims", "min": "axis out keepdims", "moveaxis": "", "ones": "dtype order",
-    "ones_like": "dtype order", "repeat": "axis", "reshape": "order", "roll": "axis", "stack": "axis out",
-    "sum": "axis dtype out keepdims", "swapaxes": "", "take": "axis out", "transpose": "axes", "vdot": "",
-    "where": "", "zeros": "dtype order", "zeros_like": "dtype order",
-}  # fmt: skip
-"""The other functions, each with its keywords."""
+def signatures(lines: str) -> dict[str, inspect.Signature]:
+    """Signatures by name, of lines as they stand in a manual."""
+    parts = [line.strip().removesuffix(")").partition("(") for line in lines.strip().splitlines()]
+    return {name: inspect.signature(eval(f"lambda {parameters}: None")) for name, _, parameters in parts}
 
-METHODS = {
-    "all": "axis out keepdims", "any": "axis out keepdims", "argmax": "axis dtype out keepdims",
-    "astype": "dtype order casting copy", "clip": "min max out", "copy": "order", "cumsum": "axis dtype out",
-    "fill": "", "item": "", "max": "axis out keepdims", "mean": "axis dtype out keepdims",
-    "min": "axis out keepdims", "ravel": "order", "repeat": "axis", "reshape": "order", "squeeze": "axis",
-    "sum": "axis dtype out keepdims", "swapaxes": "", "take": "axis out", "tolist": "", "transpose": "",
-}  # fmt: skip
-"""The methods of an array, each with its keywords."""
+
+# As CuPy 14.2 has them, or less. The names of the parameters say what may be an array (see `unwrapped`); a keyword that
+# CuPy has elsewhere than NumPy stands behind a star, or is left out.
+
+UNARY = (
+    "abs absolute arctan cos cosh exp expm1 invert isfinite isnan log log1p logical_not negative positive sign sin sqrt"
+    " square tanh"
+).split()
+
+BINARY = (
+    "add bitwise_and bitwise_or bitwise_xor copysign divide equal floor_divide greater greater_equal less less_equal"
+    " logical_and logical_or maximum minimum multiply not_equal power remainder subtract true_divide"
+).split()
+
+FUNCTIONS = signatures("""
+    arange(start, stop=None, step=1, dtype=None)
+    broadcast_to(array, shape)
+    clip(a, a_min, a_max, out=None)
+    concatenate(tup, axis=0, out=None)
+    einsum(subscripts, *operands)
+    empty(shape, dtype=float, order="C")
+    empty_like(prototype, dtype=None, order="K")
+    full(shape, fill_value, dtype=None, order="C")
+    matmul(a, b, /, *, out=None)
+    ones(shape, dtype=float, order="C")
+    ones_like(a, dtype=None, order="K")
+    repeat(a, repeats, axis=None)
+    roll(a, shift, axis=None)
+    stack(tup, axis=0, out=None)
+    sum(a, axis=None, dtype=None, out=None, keepdims=False)
+    vdot(a, b)
+    where(condition, x, y)
+    zeros(shape, dtype=float, order="C")
+    zeros_like(a, dtype=None, order="K")
+""")
+FUNCTIONS |= signatures("\n".join(f"{name}(x, /, *, out=None)" for name in UNARY))
+FUNCTIONS |= signatures("\n".join(f"{name}(x, y, /, *, out=None)" for name in BINARY))
+
+METHODS = signatures("""
+    all(self, axis=None, out=None, keepdims=False)
+    any(self, axis=None, out=None, keepdims=False)
+    argmax(self, axis=None, out=None, *, keepdims=False)
+    astype(self, dtype, order="K", *, copy=True)
+    clip(self, min=None, max=None, out=None)
+    copy(self, order="C")
+    cumsum(self, axis=None, dtype=None, out=None)
+    fill(self, value)
+    item(self)
+    max(self, axis=None, out=None, keepdims=False)
+    mean(self, axis=None, dtype=None, out=None, keepdims=False)
+    min(self, axis=None, out=None, keepdims=False)
+    ravel(self, order="C")
+    repeat(self, repeats, axis=None)
+    reshape(self, *shape, order="C")
+    squeeze(self, axis=None)
+    sum(self, axis=None, dtype=None, out=None, keepdims=False)
+    swapaxes(self, axis1, axis2)
+    take(self, indices, axis=None, out=None)
+    tolist(self)
+    transpose(self, *axes)
+""")
 
 ATTRIBUTES = frozenset("T base dtype itemsize nbytes ndim shape size strides".split())
 CONSTANTS = frozenset("bool_ e float16 float32 float64 inf int32 int64 integer nan newaxis pi uint8".split())
 
+ARRAYS = frozenset("self a b array condition prototype out".split())
+"""Parameters that are an array of this kind."""
+NUMBERS = frozenset("x y a_min a_max min max indices value fill_value".split())
+"""Those that are one, or a number."""
+SEQUENCES = frozenset("tup operands".split())
+"""Those that are several."""
 
-def unwrapped(value: Any, lists: bool = True) -> Any:
-    """The arrays behind an argument; numbers, shapes, types and strings are what they are."""
-    if isinstance(value, ndarray):
+
+def unwrapped(parameter: str, value: Any) -> Any:
+    """The arrays behind an argument; a parameter that is on none of the lists above is no array."""
+    if parameter in SEQUENCES and isinstance(value, list | tuple):
+        return [unwrapped("a", part) for part in value]
+    if isinstance(value, ndarray) and parameter in ARRAYS | NUMBERS:
         return value.host
-    if isinstance(value, np.ndarray):
-        raise TypeError("Unsupported type <class 'numpy.ndarray'>")
-    if isinstance(value, list) and not lists:
-        raise TypeError("Unsupported type <class 'list'>")
-    if isinstance(value, list | tuple):
-        return type(value)(unwrapped(part) for part in value)
-    if isinstance(value, slice):
-        return slice(*(unwrapped(part) for part in (value.start, value.stop, value.step)))
+    if isinstance(value, int | float | np.generic) and parameter in NUMBERS:
+        return value
+    if isinstance(value, ndarray | np.ndarray) or parameter in ARRAYS | NUMBERS | SEQUENCES:
+        raise TypeError(f"Unsupported type {type(value)}")
     return value
+
+
+def index(key: Any) -> Any:
+    """The arrays behind an index."""
+    if isinstance(key, tuple):
+        return tuple(index(part) for part in key)
+    if isinstance(key, ndarray):
+        return key.host
+    if key is None or key is Ellipsis or isinstance(key, slice | int | np.integer):
+        return key
+    raise TypeError(f"Unsupported type {type(key)} of an index")
 
 
 def wrapped(value: Any) -> Any:
@@ -71,32 +127,32 @@ def wrapped(value: Any) -> Any:
     return ndarray(np.asarray(value)) if isinstance(value, np.ndarray | np.generic) else value
 
 
-def called(function: Any, keywords: str, args: Any, settings: Any, lists: bool = True) -> Any:
-    """What a function of NumPy's makes of arrays of this kind, if CuPy's takes these keywords."""
-    if unknown := settings.keys() - set(keywords.split()):
-        raise TypeError(f"{function.__name__} of CuPy has no argument {', '.join(sorted(unknown))}")
-    given = [unwrapped(arg, lists) for arg in args]
-    others = {name: unwrapped(value) for name, value in settings.items()}
-    out = settings.get("out")
-    if out is None:
-        return wrapped(function(*given, **others))
-    if not isinstance(out, ndarray):
-        raise TypeError("return arrays must be of ArrayType")
-    function(*given, **others)
-    return out
+def called(function: Any, signature: inspect.Signature, args: Any, settings: Any) -> Any:
+    """What a function of NumPy's makes of arrays of this kind, if CuPy's can be called so."""
+    bound = signature.bind(*args, **settings)
+    out = bound.arguments.get("out")
+    for parameter, value in bound.arguments.items():
+        if value is not signature.parameters[parameter].default:
+            bound.arguments[parameter] = unwrapped(parameter, value)
+    decides_no_type(bound.arguments)
+    result = function(*bound.args, **bound.kwargs)
+    return wrapped(result) if out is None else out
 
 
-def elementwise(function: Any, args: Any, settings: Any) -> Any:
-    """`called` for a function of single numbers, whose type no number of NumPy's may decide."""
-    arrays = [arg.dtype for arg in args if isinstance(arg, ndarray)]
-    for arg in args:
-        if isinstance(arg, np.inexact) and any(d.kind == "f" and d.itemsize < arg.dtype.itemsize for d in arrays):
-            raise TypeError(f"a {arg.dtype} of NumPy's beside {arrays[0]}: the result's type depends on the version")
-    return called(function, "out", args, settings, lists=False)
+def decides_no_type(arguments: dict[str, Any]) -> None:
+    """No number of NumPy's among the operands may change the type that the arrays would have without it."""
+    deciding = ("self", "a", "x", "y", "a_min", "a_max", "min", "max")
+    operands = [value for parameter, value in arguments.items() if parameter in deciding]
+    types = [value.dtype for value in operands if isinstance(value, np.ndarray)]
+    for number in (value for value in operands if isinstance(value, np.generic)):
+        if not types or np.result_type(*types, number.dtype) != np.result_type(*types):
+            raise TypeError(f"a {number.dtype} of NumPy's beside {types}: it decides the type of the result")
 
 
 class ndarray(NDArrayOperatorsMixin):  # noqa: N801 - CuPy's name
     """An array; the operators come from the mixin, by way of `__array_ufunc__`."""
+
+    __slots__ = ("host",)
 
     def __init__(self, host: "np.ndarray[Any, Any]") -> None:
         if host.dtype.kind not in "biufc":
@@ -110,13 +166,11 @@ class ndarray(NDArrayOperatorsMixin):  # noqa: N801 - CuPy's name
         )
 
     def __array_ufunc__(self, function: Any, method: str, *args: Any, **settings: Any) -> Any:
-        if function is np.matmul:  # NumPy counts it among them, for the operator's sake
-            return called(function, "out", args, settings)
-        if method != "__call__" or function.__name__ not in ELEMENTWISE:
+        if method != "__call__" or function.__name__ not in FUNCTIONS:
             raise TypeError(f"{function.__name__}.{method} of CuPy's arrays")
         if isinstance(out := settings.get("out"), tuple):
             (settings["out"],) = out
-        return elementwise(function, args, settings)
+        return called(function, FUNCTIONS[function.__name__], args, settings)
 
     def __array_function__(self, function: Any, *_: Any) -> Any:
         raise TypeError(f"numpy.{function.__name__} of arrays of CuPy's: the function of its array module is meant")
@@ -125,11 +179,8 @@ class ndarray(NDArrayOperatorsMixin):  # noqa: N801 - CuPy's name
         if name in ATTRIBUTES:
             return wrapped(getattr(self.host, name))
         if name not in METHODS:
-            raise AttributeError(f"'cupy.ndarray' object has no attribute {name!r}")
-        method = getattr(self.host, name)
-        if name in ("item", "tolist"):
-            return method
-        return lambda *args, **settings: called(method, METHODS[name], args, settings)
+            raise AttributeError(f"'cupy.ndarray' object has no attribute {name!r}, or tests/strict_cupy.py lacks it")
+        return lambda *args, **settings: called(getattr(np.ndarray, name), METHODS[name], (self, *args), settings)
 
     @property
     def flags(self) -> SimpleNamespace:
@@ -140,10 +191,10 @@ class ndarray(NDArrayOperatorsMixin):  # noqa: N801 - CuPy's name
         return self.host.copy()
 
     def __getitem__(self, key: Any) -> Any:
-        return wrapped(self.host[unwrapped(key)])
+        return wrapped(self.host[index(key)])
 
     def __setitem__(self, key: Any, value: Any) -> None:
-        self.host[unwrapped(key)] = unwrapped(value, lists=False)
+        self.host[index(key)] = unwrapped("value", value)
 
     def __len__(self) -> int:
         return len(self.host)
@@ -168,23 +219,17 @@ def array(value: Any, dtype: Any = None, copy: bool = True, order: Any = "K") ->
     """A new array of values from anywhere, or with ``copy=False`` the same one, if it is of this kind and type."""
     if not copy and isinstance(value, ndarray) and dtype in (None, value.dtype):
         return value
-    listed = isinstance(value, list) and value and all(isinstance(part, np.ndarray) for part in value)
-    host = value if listed or isinstance(value, np.ndarray) else unwrapped(value)
-    return ndarray(np.array(host, dtype=dtype, order=order))
+    return ndarray(np.array(value.host if isinstance(value, ndarray) else value, dtype=dtype, order=order))
 
 
-class Elementwise:
-    """A function of single numbers."""
+def asarray(value: Any, dtype: Any = None, order: Any = "K") -> ndarray:
+    """An array of this kind, copied only where it must be."""
+    return array(value, dtype, copy=False, order=order)
 
-    def __init__(self, function: Any) -> None:
-        self.function = function
 
-    def __call__(self, *args: Any, **settings: Any) -> Any:
-        return elementwise(self.function, args, settings)
-
-    def at(self, target: ndarray, index: Any, values: Any) -> None:
-        """``add.at``."""
-        self.function.at(*unwrapped((target, index, values)))
+def add_at(target: ndarray, indices: Any, values: Any) -> None:
+    """``cupy.add.at``."""
+    np.add.at(unwrapped("a", target), index(indices), unwrapped("value", values))
 
 
 class CuPy(ModuleType):
@@ -197,21 +242,20 @@ class CuPy(ModuleType):
             getDeviceProperties=lambda _: {"name": b"the host's memory, as if it were a GPU's"},
         )
         self.cuda, self.__version__ = SimpleNamespace(runtime=runtime), "0 (a stand-in)"
-        self.ndarray, self.array = ndarray, array
-
-    @staticmethod
-    def asarray(value: Any, dtype: Any = None, order: Any = "K") -> ndarray:
-        """An array of this kind, copied only where it must be."""
-        return array(value, dtype, copy=False, order=order)
+        self.ndarray, self.array, self.asarray = ndarray, array, asarray
 
     def __getattr__(self, name: str) -> Any:
         if name in CONSTANTS:
             return getattr(np, name)
-        if name in ELEMENTWISE:
-            return Elementwise(getattr(np, name))
         if name not in FUNCTIONS:
-            raise AttributeError(f"module 'cupy' has no attribute {name!r}")
-        return lambda *args, **settings: called(getattr(np, name), FUNCTIONS[name], args, settings)
+            raise AttributeError(f"module 'cupy' has no attribute {name!r}, or tests/strict_cupy.py lacks it")
+
+        def function(*args: Any, **settings: Any) -> Any:
+            return called(getattr(np, name), FUNCTIONS[name], args, settings)
+
+        if name == "add":
+            function.at = add_at  # type: ignore[attr-defined]
+        return function
 
 
 def installed(patch: pytest.MonkeyPatch) -> CuPy:

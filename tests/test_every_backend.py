@@ -1,17 +1,19 @@
 """Every test file has its place on one of the lists of `every_backend`, and both backends start alike."""
 
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
-from every_backend import ARRAYS, ONCE, RUNS, parameters
+from every_backend import ARRAYS, ONCE, RUNS, no_gpu, parameters
 from strict_cupy import installed, ndarray
 from tiny import BRIEF, distill
 
 from minispike import backend
 from minispike.data.batches import BatchStream
 from minispike.data.tokenizer import Encoded
+from minispike.errors import BackendError
 from minispike.models.bert import Bert, BertConfig
 from minispike.models.spikebert import SpikeBERT
 from minispike.models.spikebert_config import SpikeBERTConfig
@@ -27,6 +29,15 @@ def test_every_file_is_on_one_list() -> None:
     assert sorted(files) == sorted([*ARRAYS, *RUNS, *ONCE])
     with pytest.raises(pytest.UsageError, match=r"test_unknown\.py is on no list"):
         parameters("unknown")
+
+
+@pytest.mark.parametrize(
+    ("asked_for", "outcome"), [("gpu", pytest.fail.Exception), ("thorough", pytest.skip.Exception)]
+)
+def test_a_gpu_that_was_asked_for_is_not_skipped(asked_for: str, outcome: type[BaseException]) -> None:
+    request: Any = SimpleNamespace(config=SimpleNamespace(option=SimpleNamespace(markexpr=asked_for)))
+    with pytest.raises(outcome, match="backend 'cupy': expected"):
+        no_gpu(request, BackendError("backend 'cupy': expected one, got none"))
 
 
 def on_both(make: Any) -> tuple[Any, Any]:
@@ -71,6 +82,8 @@ def test_a_run_takes_the_same_way_on_both(tmp_path: Path) -> None:
 
     Later steps drift apart as rounding does, and the more so with spikes, of which one may flip.
     """
+    for library in ("tokenizers", "onnx", "onnxruntime", "safetensors", "matplotlib"):
+        pytest.importorskip(library)
     phases = ("teacher.pretraining", "teacher.finetuning", "stage1", "stage2")
     parts = [f"{phase}.accumulate=2" for phase in phases]
 
