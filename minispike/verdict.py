@@ -121,6 +121,8 @@ class Verdict:
             if right := [d for d in smooth if d.far_from(self.analytic) <= self._allowed(d)]:
                 least = self.unit * self.limits.atol / self.limits.rtol
                 return right[-1].far_from(self.analytic) / max(self._size(right[-1]), least, 1e-300)
+            if self._hidden(found) and self._nothing():
+                return 0.0
             if len(tried) == 2 and not any(self._hidden(d) for d in tried):
                 break
         found = min([d for d in tried if not self._bent(d)] or tried, key=lambda d: d.rounding)
@@ -129,10 +131,13 @@ class Verdict:
         raise GradientError(self._wrong(found) + self._cause(found, rng))
 
     def _error_under_rounding(self, found: Difference) -> float | None:
-        """The relative error where it is no larger than rounding is: if that leaves three digits, or both are 0."""
-        if self._size(found) >= 1e3 * found.rounding:
-            return found.far_from(self.analytic) / self._size(found)
-        return 0.0 if self.unit <= 2.0**-45 * self.function.size else None
+        """The relative error where it is no larger than rounding is: if that leaves three digits."""
+        lost = self._size(found) < 1e3 * found.rounding
+        return None if lost else found.far_from(self.analytic) / self._size(found)
+
+    def _nothing(self) -> bool:
+        """Whether the whole gradient is 0, or what rounding makes of 0."""
+        return self.unit <= 2.0**-45 * self.function.size
 
     def _size(self, found: Difference) -> float:
         return max(abs(self.analytic), abs(found.slope))

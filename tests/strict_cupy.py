@@ -9,6 +9,7 @@ it takes over, lists and NumPy's arrays as an index, numbers of NumPy's that dec
 import inspect
 import operator
 import sys
+from functools import cache
 from types import ModuleType, SimpleNamespace
 from typing import Any
 
@@ -20,10 +21,18 @@ from minispike import backend
 from minispike.snn import kernels_cuda
 
 
-def signatures(lines: str) -> dict[str, inspect.Signature]:
+class Signature(inspect.Signature):
+    """A signature that is known by itself, not by what it says, so that a cache finds it at once."""
+
+    __slots__ = ()
+    __eq__ = object.__eq__
+    __hash__ = object.__hash__
+
+
+def signatures(lines: str) -> dict[str, Signature]:
     """Signatures by name, of lines as they stand in a manual."""
     parts = [line.strip().removesuffix(")").partition("(") for line in lines.strip().splitlines()]
-    return {name: inspect.signature(eval(f"lambda {parameters}: None")) for name, _, parameters in parts}
+    return {name: Signature.from_callable(eval(f"lambda {parameters}: None")) for name, _, parameters in parts}
 
 
 # As CuPy 14.2 has them, or less. The names of the parameters say what may be an array (see `unwrapped`); a keyword that
@@ -96,6 +105,8 @@ NUMBERS = frozenset("x y a_min a_max min max indices value fill_value".split())
 """Those that are one, or a number."""
 SEQUENCES = frozenset("tup operands".split())
 """Those that are several."""
+DECIDING = frozenset("self a x y a_min a_max min max".split())
+"""Those that have a part in the type of the result."""
 
 
 def unwrapped(parameter: str, value: Any) -> Any:
@@ -127,26 +138,46 @@ def wrapped(value: Any) -> Any:
     return ndarray(np.asarray(value)) if isinstance(value, np.ndarray | np.generic) else value
 
 
-def called(function: Any, signature: inspect.Signature, args: Any, settings: Any) -> Any:
+@cache
+def places(signature: Signature, count: int, names: tuple[str, ...]) -> tuple[list[Any], dict[str, Any]]:
+    """Where the arguments of a call go: the parameter, its default, and where the argument was, by position and name.
+
+    Raises:
+        TypeError: the function cannot be called with so many arguments, or with these names.
+    """
+    bound = signature.bind(*range(count), **{name: name for name in names})
+    parameter: dict[int | str, tuple[str, Any]] = {}
+    for name, place in bound.arguments.items():
+        if isinstance(place, tuple):  # of *operands, each an array, or *axes
+            parameter |= {one: ("a" if name in SEQUENCES else name, None) for one in place}
+        else:
+            parameter[place] = name, signature.parameters[name].default
+    return (
+        [(*parameter[place], place) for place in bound.args],
+        {name: (*parameter[place], place) for name, place in bound.kwargs.items()},
+    )
+
+
+def called(function: Any, signature: Signature, args: Any, settings: Any) -> Any:
     """What a function of NumPy's makes of arrays of this kind, if CuPy's can be called so."""
-    bound = signature.bind(*args, **settings)
-    out = bound.arguments.get("out")
-    for parameter, value in bound.arguments.items():
-        if value is not signature.parameters[parameter].default:
-            bound.arguments[parameter] = unwrapped(parameter, value)
-    decides_no_type(bound.arguments)
-    result = function(*bound.args, **bound.kwargs)
+    positional, named = places(signature, len(args), tuple(settings))
+
+    def argument(parameter: str, default: Any, place: int | str) -> Any:
+        value = args[place] if isinstance(place, int) else settings[place]
+        value = value if value is default else unwrapped(parameter, value)
+        if isinstance(value, np.generic) and parameter in DECIDING:
+            decides_no_type(value, [arg.dtype for arg in (*args, *settings.values()) if isinstance(arg, ndarray)])
+        return value
+
+    result = function(*(argument(*each) for each in positional), **{n: argument(*each) for n, each in named.items()})
+    out = settings.get("out")
     return wrapped(result) if out is None else out
 
 
-def decides_no_type(arguments: dict[str, Any]) -> None:
-    """No number of NumPy's among the operands may change the type that the arrays would have without it."""
-    deciding = ("self", "a", "x", "y", "a_min", "a_max", "min", "max")
-    operands = [value for parameter, value in arguments.items() if parameter in deciding]
-    types = [value.dtype for value in operands if isinstance(value, np.ndarray)]
-    for number in (value for value in operands if isinstance(value, np.generic)):
-        if not types or np.result_type(*types, number.dtype) != np.result_type(*types):
-            raise TypeError(f"a {number.dtype} of NumPy's beside {types}: it decides the type of the result")
+def decides_no_type(number: Any, types: list[Any]) -> None:
+    """A number of NumPy's among the operands may not change the type that the arrays would have without it."""
+    if not types or np.result_type(*types, number.dtype) != np.result_type(*types):
+        raise TypeError(f"a {number.dtype} of NumPy's beside {types}: it decides the type of the result")
 
 
 class ndarray(NDArrayOperatorsMixin):  # noqa: N801 - CuPy's name
@@ -170,6 +201,8 @@ class ndarray(NDArrayOperatorsMixin):  # noqa: N801 - CuPy's name
             raise TypeError(f"{function.__name__}.{method} of CuPy's arrays")
         if isinstance(out := settings.get("out"), tuple):
             (settings["out"],) = out
+        if not settings and len(args) == function.nin and all(type(arg) in (ndarray, float, int) for arg in args):
+            return wrapped(function(*(arg.host if type(arg) is ndarray else arg for arg in args)))  # most calls
         return called(function, FUNCTIONS[function.__name__], args, settings)
 
     def __array_function__(self, function: Any, *_: Any) -> Any:
