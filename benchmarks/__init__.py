@@ -1,0 +1,1 @@
+"""minispike next to its peers; `python -m benchmarks --help`."""

@@ -1,0 +1,90 @@
+"""minispike's side: the training loop and the inference that everybody uses, with a clock beside them."""
+
+import tempfile
+import time
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from benchmarks.setups import Setup
+from minispike.data.tokenizer import Encoded
+from minispike.models.spikebert import SpikeBERT
+from minispike.models.spikebert_config import SpikeBERTConfig
+from minispike.nn.losses import cross_entropy, masked_mse
+from minispike.tensor import Tensor
+from minispike.train.journal import Journal
+from minispike.train.loop import Keeper, TrainConfig, train
+from minispike.train.predict import predict_logits
+
+
+def network(setup: Setup) -> SpikeBERT:
+    """The reference network."""
+    return SpikeBERT(
+        SpikeBERTConfig.reference(
+            setup.vocab, setup.dim, setup.depth, setup.heads, setup.time_steps, num_labels=setup.classes
+        )
+    )
+
+
+class Lesson:
+    """One batch, over and over: cross entropy, and the hidden states of every block against a teacher's."""
+
+    name = "benchmark"
+
+    def __init__(self, setup: Setup, parts: int) -> None:
+        self.model = network(setup)
+        self.ids, self.labels, self.targets = setup.ids(), setup.labels(), setup.targets()
+        self.rows = [rows for rows in np.array_split(np.arange(setup.batch), parts) if len(rows)]
+        self.began: list[float] = []
+
+    def parts(self, step: int) -> Iterator[Any]:
+        """The rows of the batch."""
+        self.began.append(time.perf_counter())
+        yield from self.rows
+
+    def losses(self, part: Any) -> Mapping[str, Tensor]:
+        """The terms of a part."""
+        out = self.model(self.ids[part])
+        loss = cross_entropy(out.logits, self.labels[part])
+        for state, target in zip(out.hidden_states, self.targets, strict=True):
+            loss = loss + masked_mse(state, target[part]) * 0.1
+        return {"loss": loss * (len(part) / len(self.ids))}
+
+    def evaluate(self) -> Mapping[str, float]:
+        """Nothing."""
+        return {}
+
+
+class Training:
+    """Steps of training, by the training loop."""
+
+    def __init__(self, setup: Setup, parts: int = 2, workers: int = 0) -> None:
+        self.lesson, self.workers = Lesson(setup, min(parts, setup.batch)), workers
+
+    def seconds(self, steps: int) -> list[float]:
+        """How long each step took; those before, which start the workers, do not count."""
+        self.lesson.began.clear()
+        config = TrainConfig(steps=steps + 3, batch_size=len(self.lesson.ids), warmup=0.0, workers=self.workers)
+        with tempfile.TemporaryDirectory() as folder, Journal(Path(folder) / "journal.jsonl") as journal:
+            train(self.lesson, config, Keeper(Path(folder) / "checkpoint.safetensors", journal, minutes=1e9))
+        return np.diff(self.lesson.began)[2:].tolist()
+
+
+class Inference:
+    """The logits of one batch, by what evaluates a data set: two halves of it side by side."""
+
+    def __init__(self, setup: Setup) -> None:
+        self.model = network(setup)
+        self.texts = Encoded(tuple(setup.ids()), None, 0.0, 0.0)
+        self.half = max(1, (setup.batch + 1) // 2)
+
+    def seconds(self, steps: int) -> list[float]:
+        """How long each batch took."""
+        found = []
+        for _ in range(steps + 1):
+            began = time.perf_counter()
+            predict_logits(lambda ids, mask, _: self.model(ids, mask, features=False).logits, self.texts, self.half)
+            found.append(time.perf_counter() - began)
+        return found[1:]
