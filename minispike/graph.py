@@ -8,7 +8,7 @@ from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING
 
 from minispike.backend import Array, lock, unlock
-from minispike.errors import AutogradError, problem
+from minispike.errors import AutogradError, MinispikeError, problem
 from minispike.modes import switched
 
 if TYPE_CHECKING:
@@ -121,26 +121,26 @@ def _gradients(
     op: "Op", gradient: "Tensor", tensor: "Tensor", node: Node, create_graph: bool
 ) -> "Sequence[Tensor | None]":
     """What an op's backward returns, once it is known to be a gradient for each input."""
+    name, count = f"backward of {type(op).__name__}", len(node.inputs)
     try:
         found = op.input_gradients(gradient, tensor, node, create_graph)
-    except ValueError as cause:
-        if "read-only" not in str(cause):
+    except ValueError as cause:  # NumPy's
+        if isinstance(cause, MinispikeError):
             raise
-        expected, got = (
-            "a backward that leaves its gradient and what forward saved",
-            "one that writes into one",
-        )
-        raise AutogradError(
-            problem(f"backward of {type(op).__name__}", expected=expected, got=got, hint="a copy: grad.copy()")
-        ) from cause
-    count = len(node.inputs)
-    if isinstance(found, list | tuple) and len(found) == count:
-        return found
-    many = isinstance(found, list | tuple)
-    got = f"{len(found)} of them" if many else f"one {type(found).__name__}"
-    expected = f"{count} gradient{'s' * (count != 1)} in a tuple, one for each input, None for one that wants none"
-    hint = "return (gradient,)" if count == 1 else "return gradient_of_a, gradient_of_b"
-    raise AutogradError(problem(f"backward of {type(op).__name__}", expected=expected, got=got, hint=hint))
+        expected, hint = "shapes that fit together", "a sum over what was broadcast, a transpose or a reshape"
+        if "read-only" in str(cause):
+            expected, hint = "a backward that leaves its gradient and what forward saved", "a copy: grad.copy()"
+        raise AutogradError(problem(name, expected=expected, got=str(cause), hint=hint)) from cause
+    if not isinstance(found, list | tuple) or len(found) != count:
+        got = f"{len(found)} of them" if isinstance(found, list | tuple) else f"one {type(found).__name__}"
+        expected = f"{count} gradient{'s' * (count != 1)} in a tuple, one for each input, None for one that wants none"
+        hint = "return (gradient,)" if count == 1 else "return gradient_of_a, gradient_of_b"
+        raise AutogradError(problem(name, expected=expected, got=got, hint=hint))
+    for i, g in enumerate(found):
+        if g is not None and not hasattr(g, "requires_grad"):
+            expected, got = "a tensor, or None", f"{type(g).__name__} as number {i}"
+            raise AutogradError(problem(name, expected=expected, got=got, hint="ops of tensors, or a FusedOp"))
+    return found
 
 
 def add_to(total: Array, array: Array) -> None:

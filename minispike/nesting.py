@@ -1,5 +1,6 @@
 """The tensors in nested lists, tuples, dictionaries and dataclasses."""
 
+import copy
 import dataclasses
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -20,7 +21,11 @@ def mapped(value: Any, name: str, change: Callable[[Any, str], Any]) -> Any:
     """
     if isinstance(value, dict):
         changed: Any = {key: mapped(part, f"{name}[{key!r}]", change) for key, part in value.items()}
-        return changed if any(changed[key] is not part for key, part in value.items()) else value
+        if all(changed[key] is part for key, part in value.items()):
+            return value
+        new = copy.copy(value)  # of whatever kind of dictionary it is
+        new.update(changed)
+        return new
     if isinstance(value, list | tuple):
         parts = [mapped(part, f"{name}[{i}]", change) for i, part in enumerate(value)]
         if all(new is old for new, old in zip(parts, value, strict=True)):

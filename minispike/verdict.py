@@ -40,54 +40,62 @@ def dot(a: Array, b: Array) -> float:
 
 
 class WeightedSum:
-    """<f, c> of the inputs, for a fixed covector c, with the detached values of the base point.
+    """<f, c> of the inputs less what it is at the base point, for a fixed covector c.
+
+    Detached values stay as they are at the base point.
 
     Args:
         f: of no arguments; its inputs are changed where they are.
-        outputs: at the base point.
+        outputs: arrays, at the base point.
         covectors: one for each of them.
         frozen: the detached values.
-
-    Raises:
-        GradientError: when called: f does not give outputs of these shapes any more.
     """
 
     def __init__(
-        self, f: Callable[[], Any], outputs: Sequence[Tensor], covectors: Sequence[Any], frozen: FrozenValues
+        self, f: Callable[[], Any], outputs: Sequence[Array], covectors: Sequence[Array], frozen: FrozenValues
     ) -> None:
-        self._f, self._covectors, self._frozen = f, covectors, frozen
-        self.shapes = [t.shape for t in outputs]
-        pairs = zip(outputs, covectors, strict=True)
-        self.size = sum(float(np.abs(to_numpy(t.array) * to_numpy(c)).sum()) for t, c in pairs)
+        self.f, self.covectors, self.frozen = f, covectors, frozen
+        self.base = [to_numpy(array) for array in outputs]
+        self.weights = [to_numpy(c) for c in covectors]
+        self.weight = sum(float(np.abs(w).sum()) for w in self.weights)
 
-    def __call__(self) -> float:
-        self._frozen.replay()
-        with frozen_values(self._frozen), no_grad():
-            outputs = list(tensors_in(self._f()))
-        if (shapes := [t.shape for t in outputs]) != self.shapes:
-            expected, hint = f"outputs of the shapes {self.shapes} each time it is called", "no state outside of f"
+    def __call__(self) -> tuple[float, float]:
+        """The sum, and the size of what it is summed from: of outputs that have not changed it has nothing.
+
+        Raises:
+            GradientError: f does not give outputs of the same shapes any more.
+        """
+        self.frozen.replay()
+        with frozen_values(self.frozen), no_grad():
+            outputs = [to_numpy(t.array) for t in tensors_in(self.f())]
+        known = [array.shape for array in self.base]
+        if (shapes := [array.shape for array in outputs]) != known:
+            expected, hint = f"outputs of the shapes {known} each time it is called", "no state outside of f"
             raise GradientError(problem("f", expected=expected, got=str(shapes), hint=hint))
-        return sum(dot(t.array, c) for t, c in zip(outputs, self._covectors, strict=True))
+        total, size = 0.0, 0.0
+        for array, base, weight in zip(outputs, self.base, self.weights, strict=True):
+            change = array - base
+            total += float((change * weight).sum())
+            size += float(np.abs(array * weight * (change != 0)).sum())
+        return total, size
 
     def part(self, part: Part) -> "WeightedSum":
         """The same for a part of one output alone."""
         number, key = part
-        chosen = [array_module(c).zeros_like(c) for c in self._covectors]
-        chosen[number][key] = self._covectors[number][key]
-        function = object.__new__(WeightedSum)
-        function.__dict__ |= {**self.__dict__, "_covectors": chosen}
-        return function
+        chosen = [np.zeros_like(weight) for weight in self.weights]
+        chosen[number][key] = self.weights[number][key]
+        return WeightedSum(self.f, self.base, chosen, self.frozen)
 
     def along(self, leaf: Tensor, direction: Array, eps: float) -> Difference:
         """The slope along a direction of one input."""
         base = leaf.array
 
-        def at(distance: float) -> float:
+        def at(distance: float) -> tuple[float, float]:
             put(leaf, base + distance * direction)
             return self()
 
         try:
-            return five_point(at, eps, self.size)
+            return five_point(at, eps)
         finally:
             leaf.array = base
 
@@ -102,6 +110,8 @@ class Verdict:
         self.direction, self.limits = direction, limits
         self.analytic = dot(gradient, direction)
         self.unit = math.sqrt(float((gradient**2).sum()) * dot(direction, direction))
+        self.amount = function.weight * max(1.0, float(np.abs(to_numpy(leaf.array)).max(initial=0.0)))
+        self.noise = 0.0  # of the values of f, once it has been seen to be more than a few last places
 
     def error(self, rng: np.random.Generator) -> float | None:
         """The relative error; None where rounding hides the slope, so that nothing can be told.
@@ -109,55 +119,86 @@ class Verdict:
         Raises:
             GradientError: it is too large, or there is no gradient at this point.
         """
-        tried = list[Difference]()
-        for factor in (1.0, 0.1, 10.0, 100.0):
-            found = self.function.along(self.leaf, self.direction, factor * self.limits.eps)
-            tried.append(found)
-            if not math.isfinite(found.slope + self.analytic):
-                raise GradientError(self._not_finite(found))
-            if len(tried) == 2 and self._broken(*tried):
-                raise GradientError(self._kink(found))
-            smooth = tried if len(tried) == 2 else [d for d in (found,) if not self._bent(d)]
-            if right := [d for d in smooth if d.far_from(self.analytic) <= self._allowed(d)]:
-                least = self.unit * self.limits.atol / self.limits.rtol
-                return right[-1].far_from(self.analytic) / max(self._size(right[-1]), least, 1e-300)
-            if self._hidden(found) and self._nothing():
-                return 0.0
-            if len(tried) == 2 and not any(self._hidden(d) for d in tried):
-                break
-        found = min([d for d in tried if not self._bent(d)] or tried, key=lambda d: d.rounding)
+        first = self._look(1.0)
+        if self._smooth(first) and self._right(first):
+            return self._relative(first)
+        if self._nothing() and self._hidden(first) and self._hidden(self._look(100.0)):
+            return 0.0  # and so is the slope
+        second = self._look(0.1)
+        self._listen(first, second)
+        scale = float(np.abs(to_numpy(self.leaf.array)).max(initial=0.0))
+        if 0 < scale < 0.1:  # what is steep beside a small input may be smooth on its scale
+            found = self._look(scale)
+            if self._smooth(found) and self._right(found):
+                return self._relative(found)
+        if self._broken(first, second):
+            raise GradientError(self._kink(second))
+        tried = [first, second]
+        for found in (second, first):
+            if self._right(found):
+                return self._relative(found)
+        if self._hidden(first) or self._hidden(second) or not first.size:  # no output has changed at all
+            for factor in (10.0, 100.0):
+                tried.append(found := self._look(factor))
+                if self._smooth(found) and self._right(found):
+                    return self._relative(found)
+        found = max([d for d in tried if self._smooth(d)] or tried, key=lambda d: d.eps)
         if self._hidden(found):
-            return self._error_under_rounding(found)
+            if self._size(found) >= 1e2 * self._rounding(found):  # two digits are left
+                return found.far_from(self.analytic) / self._size(found)
+            return 0.0 if self._nothing() else None
         raise GradientError(self._wrong(found) + self._cause(found, rng))
 
-    def _error_under_rounding(self, found: Difference) -> float | None:
-        """The relative error where it is no larger than rounding is: if that leaves three digits."""
-        lost = self._size(found) < 1e3 * found.rounding
-        return None if lost else found.far_from(self.analytic) / self._size(found)
+    def _look(self, factor: float) -> Difference:
+        """The finite difference with so many times the step."""
+        found = self.function.along(self.leaf, self.direction, factor * self.limits.eps)
+        if not math.isfinite(found.slope + self.analytic):
+            raise GradientError(self._not_finite(found))
+        return found
 
-    def _nothing(self) -> bool:
-        """Whether the whole gradient is 0, or what rounding makes of 0."""
-        return self.unit <= 2.0**-45 * self.function.size
+    def _listen(self, first: Difference, second: Difference) -> None:
+        """Find noise: what a short step shows as bends, and a long one as smaller ones, where nothing jumps."""
+        amount = second.bend * second.eps
+        rough = second.bend > 3 * first.bend and amount <= 1e-9 * second.size
+        if rough or amount <= 1e-12 * self.amount:
+            self.noise = 4 * max(amount, first.bend * first.eps)
 
     def _size(self, found: Difference) -> float:
         return max(abs(self.analytic), abs(found.slope))
 
+    def _relative(self, found: Difference) -> float:
+        """The distance in units in which rtol is what is allowed."""
+        return self.limits.rtol * found.far_from(self.analytic) / max(self._allowed(found), 1e-300)
+
     def _allowed(self, found: Difference) -> float:
-        return self.limits.rtol * self._size(found) + self.limits.atol * self.unit
+        """By the limits, and the last places of outputs of the size of 1."""
+        return self.limits.rtol * self._size(found) + self.limits.atol * self.unit + 1e-14 * self.function.weight
 
-    def _bent(self, found: Difference) -> bool:
-        """Whether the slope changes within the step by more than a smooth one would, or rounding."""
-        return found.bend > max(BENT * self._allowed(found), 8 * found.rounding)
+    def _right(self, found: Difference) -> bool:
+        return found.far_from(self.analytic) <= self._allowed(found)
 
-    def _broken(self, first: Difference, second: Difference) -> bool:
-        """Whether the slope changes as much within a short step as within a long one, or follows the step."""
-        far, farther = second.far_from(self.analytic), first.far_from(self.analytic)
-        follows = far < 0.5 * farther and far > self._allowed(second)
-        return self._bent(second) and (second.bend > 0.5 * first.bend or follows)
+    def _rounding(self, found: Difference) -> float:
+        return max(found.rounding, self.noise / found.eps)
+
+    def _smooth(self, found: Difference) -> bool:
+        """Whether the slope changes within the step by no more than a smooth one would, or by rounding."""
+        return found.bend <= max(BENT * self._allowed(found), 8 * self._rounding(found))
 
     def _hidden(self, found: Difference) -> bool:
         """Whether what the derivatives differ by may be rounding."""
-        return found.far_from(self.analytic) <= found.rounding and not self._bent(found)
+        return self._smooth(found) and found.far_from(self.analytic) <= self._rounding(found)
+
+    def _nothing(self) -> bool:
+        """Whether the whole gradient is 0, or what rounding makes of 0."""
+        return self.unit <= 2.0**-45 * self.amount
+
+    def _broken(self, first: Difference, second: Difference) -> bool:
+        """Whether the slope changes as much within a short step as within a long one, or what is wrong with it grows
+        with the step as it does where the slope has a kink."""
+        far, farther = second.far_from(self.analytic), first.far_from(self.analytic)
+        if not self._right(second) and not self._hidden(second) and 0.03 * farther < far < 0.3 * farther:
+            return True
+        return not self._smooth(second) and second.bend > 0.5 * first.bend
 
     def _subject(self) -> str:
         return f"gradient by {self.name} of shape {self.leaf.shape}"
@@ -175,13 +216,13 @@ class Verdict:
 
     def _kink(self, found: Difference) -> str:
         got = f"a slope that changes by about {found.bend:.2g} within {2 * found.eps:.0e}: {self._numbers(found)}"
-        hint = "another point (a kink or a jump lies here), float64 all through f, or spikes='smooth' for spikes"
-        return problem(self._subject(), expected="a differentiable point", got=got, hint=hint)
+        hint = "another point, a smaller eps where it is steep, float64 all through f, or spikes='smooth' for spikes"
+        return problem(self._subject(), expected="a differentiable point, no kink or jump", got=got, hint=hint)
 
     def _wrong(self, found: Difference) -> str:
         size = max(self._size(found), 1e-300)
         flat = abs(found.slope) < 1e-6 * size
-        ratio = "" if flat else f", ratio {self.analytic / found.slope:.7g}"
+        ratio = "" if flat or not self.analytic else f", ratio {self.analytic / found.slope:.7g}"
         hint = "the backward of the ops between this input and the output"
         return problem(
             self._subject(),
@@ -206,5 +247,5 @@ class Verdict:
             alone = self.function.part(part).along(self.leaf, self.direction, found.eps)
             return alone.far_from(self.analytic) <= 1e-4 * abs(self.analytic)
 
-        cause = likeliest_cause(self.gradient, partials, counted, self.function.shapes, rng)
+        cause = likeliest_cause(self.gradient, partials, counted, [array.shape for array in self.function.base], rng)
         return f", and the likeliest mistake: {cause}" if cause else ""

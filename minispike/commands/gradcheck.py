@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from minispike.errors import ConfigError, problem
+from minispike.errors import ConfigError, GradientError, problem
 from minispike.gradcheck import check_grads
 
 USUAL_SHAPE = (3, 4)
@@ -39,6 +39,11 @@ def _check(args: Namespace, function: Callable[..., Any], name: str) -> int:
     inputs = _inputs(name, function, [_shape(text) for text in args.shape], args.seed)
     limits = {"rtol": args.rtol, "atol": args.atol, "eps": args.eps}
     report = check_grads(function, *inputs, order=args.order, seed=args.seed, spikes=args.spikes, **limits)
+    if report.unseen:
+        names = ", ".join(report.unseen)
+        got = f"one by {names} that rounding of the function's values hides"
+        hint = "outputs of different size one at a time"
+        raise GradientError(problem(name, expected="slopes that can be seen", got=got, hint=hint))
     shapes = ", ".join(str(i.shape) for i in inputs)
     print(
         f"{name}: right by {report.checks} checks on inputs {shapes}; largest relative error {report.worst_error:.1e}"

@@ -33,15 +33,22 @@ class Op:
     def __call__(self, *inputs: TensorLike) -> Tensor:
         tensors = as_tensors(inputs)
         try:
-            result = Tensor._of(self.forward(*[t.array for t in tensors]))
+            out = self.forward(*[t.array for t in tensors])
         except ValueError as cause:  # NumPy's: shapes that do not broadcast, join or multiply
             if isinstance(cause, MinispikeError):
                 raise
+            name = type(self).__name__
+            if "read-only" in str(cause):
+                expected, got = "a forward that leaves its inputs as they are", "one that writes into one"
+                raise AutogradError(problem(name, expected=expected, got=got, hint="a copy: a.copy()")) from cause
             got = f"{' and '.join(str(t.shape) for t in tensors) or 'no input'} ({cause})"
             hint = "reshape, transpose or broadcast_to first"
-            raise ShapeError(
-                problem(type(self).__name__, expected="shapes that fit together", got=got, hint=hint)
-            ) from cause
+            raise ShapeError(problem(name, expected="shapes that fit together", got=got, hint=hint)) from cause
+        if not is_float(out) or isinstance(out, Tensor):
+            expected, hint = "an array of float32 or float64", "the function of the array module"
+            name = f"forward of {type(self).__name__}"
+            raise AutogradError(problem(name, expected=expected, got=_kind(out), hint=hint))
+        result = Tensor._of(out)
         if grad_enabled() and any(t.requires_grad for t in tensors):
             result.requires_grad = True
             result.node = Node(self, tensors)
@@ -85,11 +92,16 @@ class FusedOp(Op):
         if not isinstance(gradients, list | tuple):
             return gradients  # the engine says what it should be
         for i, g in enumerate(gradients):
-            if g is not None and not is_float(g):
-                name, got = f"backward of {type(self).__name__}", f"{type(g).__name__} as number {i}"
-                expected, hint = "an array of floats, or None", "an array of the input's shape and type"
+            if g is not None and (not is_float(g) or isinstance(g, Tensor)):
+                expected, got = "an array of floats, or None", f"{_kind(g)} as number {i}"
+                name, hint = f"backward of {type(self).__name__}", "an array of the input's shape and type"
                 raise AutogradError(problem(name, expected=expected, got=got, hint=hint))
         return [None if g is None else Tensor._of(g) for g in gradients]
+
+
+def _kind(value: object) -> str:
+    """What a value is, with its type of numbers if it has one."""
+    return f"{type(value).__name__} {getattr(value, 'dtype', '')}".strip()
 
 
 def as_tensors(inputs: Sequence[TensorLike]) -> list[Tensor]:

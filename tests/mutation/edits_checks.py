@@ -25,8 +25,8 @@ EDITS: dict[str, list[tuple[str, str, str]]] = {
             "the recorded backward is not checked",
         ),
         (
-            "if abs(again - value) > 1e-12 * function.size:",
-            "if abs(again - value) > function.size:",
+            "if abs(change) > 1e-12 * size:",
+            "if abs(change) > 2.0 * size:",
             "a function that changes from call to call passes",
         ),
     ],
@@ -46,7 +46,11 @@ EDITS: dict[str, list[tuple[str, str, str]]] = {
             "min(abs(third) for third in thirds) / eps",
             "a kink on one side is not seen",
         ),
-        ("8 * _LAST_PLACE * size / eps", "8 * _LAST_PLACE * size * eps", "* for /: rounding is not noticed"),
+        (
+            "_LAST_PLACE * self.size / self.eps",
+            "_LAST_PLACE * self.size * self.eps",
+            "* for /: rounding is not noticed",
+        ),
     ],
     "minispike/nesting.py": [
         (
@@ -76,16 +80,20 @@ EDITS: dict[str, list[tuple[str, str, str]]] = {
             "if math.isinf(found.slope + self.analytic):",
             "what is not a number passes",
         ),
-        ("        self._frozen.replay()\n", "", "detached values are not played back"),
-        ("with frozen_values(self._frozen), no_grad():", "with no_grad():", "detached values are not held"),
-        ("second.bend > 0.5 * first.bend or follows", "second.bend < 0.5 * first.bend or follows", "< for >"),
+        ("        self.frozen.replay()\n", "", "detached values are not played back"),
+        ("with frozen_values(self.frozen), no_grad():", "with no_grad():", "detached values are not held"),
+        ("second.bend > 0.5 * first.bend", "second.bend < 0.5 * first.bend", "< for >"),
         (
             "self._wrong(found) + self._cause(found, rng)",
             "self._wrong(found)",
             "the cause is not looked for",
         ),
         ("            leaf.array = base\n", "            pass\n", "the nudged input stays"),
-        ("self.unit * self.limits.atol / self.limits.rtol", "self.unit", "errors relative to a size that is too large"),
+        ("return self.limits.rtol * found.far_from", "return found.far_from", "errors in units of what is allowed"),
+        ("8 * self._rounding(found))", "0.0)", "noise is taken for a kink"),
+        ("change = array - base", "change = array", "outputs that do not change hide those that do"),
+        ("if 0 < scale < 0.1:", "if False:", "what is steep beside small inputs is a kink"),
+        ("or not first.size:", "or False:", "nothing changes within a short step, and no longer one is tried"),
     ],
     "minispike/distill/losses.py": [
         ("features[0].shape[0] if per_batch else len(terms)", "len(terms)", "per_batch has no effect"),
