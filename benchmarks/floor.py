@@ -1,12 +1,12 @@
 """The floor under a step: its products of matrices alone, by the library that the framework multiplies with."""
 
-import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
 
+from benchmarks import clock
 from benchmarks.setups import Setup
 
 
@@ -64,13 +64,8 @@ class NumPyFloor:
                 for _ in range(count):
                     np.matmul(a, b)
 
-        found = []
         with threadpool_limits(1), ThreadPoolExecutor(2) as pool:
-            for _ in range(steps + 1):
-                began = time.perf_counter()
-                list(pool.map(once, self.work))
-                found.append(time.perf_counter() - began)
-        return found[1:]
+            return clock.seconds(lambda: list(pool.map(once, self.work)), steps)
 
 
 class TorchFloor:
@@ -89,11 +84,10 @@ class TorchFloor:
 
     def seconds(self, steps: int) -> list[float]:
         """How long the products of a step took."""
-        found = []
-        for _ in range(steps + 1):
-            began = time.perf_counter()
+
+        def once() -> None:
             for count, a, b in self.work:
                 for _ in range(count):
                     self.matmul(a, b)
-            found.append(time.perf_counter() - began)
-        return found[1:]
+
+        return clock.seconds(once, steps)

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks import clock
 from benchmarks.setups import Setup
 from minispike.data.tokenizer import Encoded
 from minispike.models.spikebert import SpikeBERT
@@ -80,11 +81,10 @@ class Inference:
         self.texts = Encoded(tuple(setup.ids()), None, 0.0, 0.0)
         self.half = max(1, (setup.batch + 1) // 2)
 
+    def answer(self) -> None:
+        """One batch."""
+        predict_logits(lambda ids, mask, _: self.model(ids, mask, features=False).logits, self.texts, self.half)
+
     def seconds(self, steps: int) -> list[float]:
         """How long each batch took."""
-        found = []
-        for _ in range(steps + 1):
-            began = time.perf_counter()
-            predict_logits(lambda ids, mask, _: self.model(ids, mask, features=False).logits, self.texts, self.half)
-            found.append(time.perf_counter() - began)
-        return found[1:]
+        return clock.seconds(self.answer, steps)

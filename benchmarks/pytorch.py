@@ -1,6 +1,5 @@
 """The same network and the same step in PyTorch, with the neurons of others, and with a hand-fused one."""
 
-import time
 from collections.abc import Callable
 from typing import Any
 
@@ -8,6 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from benchmarks import clock
 from benchmarks.setups import Setup
 
 TAU, ALPHA = 2.0, 2.0
@@ -191,12 +191,7 @@ class Training:
 
     def seconds(self, steps: int) -> list[float]:
         """How long each step took."""
-        found = []
-        for _ in range(steps + 1):
-            began = time.perf_counter()
-            self.step()
-            found.append(time.perf_counter() - began)
-        return found[1:]
+        return clock.seconds(self.step, steps)
 
 
 class Inference:
@@ -208,13 +203,12 @@ class Inference:
         self.model = torch.compile(self.plain) if compiled else self.plain
         self.ids = torch.from_numpy(setup.ids())
 
+    def answer(self) -> None:
+        """One batch."""
+        with torch.inference_mode():
+            self.model(self.ids, features=False)
+        forget(self.plain)
+
     def seconds(self, steps: int) -> list[float]:
         """How long each batch took."""
-        found = []
-        for _ in range(steps + 1):
-            began = time.perf_counter()
-            with torch.inference_mode():
-                self.model(self.ids, features=False)
-            forget(self.plain)
-            found.append(time.perf_counter() - began)
-        return found[1:]
+        return clock.seconds(self.answer, steps)

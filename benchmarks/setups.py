@@ -1,6 +1,6 @@
 """What is measured: networks of several sizes, all of them the reference SpikeBERT."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,10 +27,6 @@ class Setup:
     time_steps: int = 4
     vocab: int = 30522
     classes: int = 2
-
-    def varied(self, **changes: int) -> "Setup":
-        """The same with something else."""
-        return replace(self, **changes)
 
     def ids(self, seed: int = 0) -> NDArray[np.int64]:
         """Token ids ``[B, L]``, few words often and many seldom, as in a text."""
