@@ -35,6 +35,7 @@ class GradientReport:
         checks: their number.
         detached: how many values were detached in f, and held where they are. The gradient through them is that of
             a constant, whether that is meant or not.
+        unseen: the inputs of which nothing can be told, because rounding of the values of f hides their slope.
     """
 
     worst_error: float
@@ -68,7 +69,8 @@ def check_grads(
         rtol: allowed error relative to the larger of the two derivatives.
         atol: allowed absolute error, in units of the length of the gradient times that of the direction.
         eps: step of the finite difference, for a direction of at most 1 an element; a tenth of it is tried too where
-            the function bends, and ten and a hundred times as much where rounding hides the slope.
+            the function bends, and ten and a hundred times as much where rounding hides the slope; beside inputs that
+            are all below 0.1, one as much smaller too.
         seed: of the direction and the covector.
         spikes: ``"smooth"`` lets every surrogate run its primitive; with ``"hard"`` a spiking function cannot
             be checked (its numeric derivative is 0). Values that f detaches are held at the base point in both.
@@ -190,12 +192,10 @@ def _check(
         if error is None:
             unseen.append(name)
     if len(unseen) == len(leaves):
+        name, expected = f"gradient by {', '.join(unseen)}", "values of f that change with its inputs"
         got = "values beside whose rounding the slope is lost"
-        expected, hint = (
-            "values of f that change with its inputs",
-            "smaller values of f, inputs of another scale, or a larger eps",
-        )
-        raise GradientError(problem(f"gradient by {', '.join(unseen)}", expected=expected, got=got, hint=hint))
+        hint = "smaller values of f, inputs of another scale, or a larger eps"
+        raise GradientError(problem(name, expected=expected, got=got, hint=hint))
     return GradientReport(worst, len(leaves), len(frozen), tuple(unseen))
 
 

@@ -54,7 +54,7 @@ class WeightedSum:
     def __init__(
         self, f: Callable[[], Any], outputs: Sequence[Array], covectors: Sequence[Array], frozen: FrozenValues
     ) -> None:
-        self.f, self.covectors, self.frozen = f, covectors, frozen
+        self.f, self.frozen = f, frozen
         self.base = [to_numpy(array) for array in outputs]
         self.weights = [to_numpy(c) for c in covectors]
         self.weight = sum(float(np.abs(w).sum()) for w in self.weights)
@@ -110,7 +110,8 @@ class Verdict:
         self.direction, self.limits = direction, limits
         self.analytic = dot(gradient, direction)
         self.unit = math.sqrt(float((gradient**2).sum()) * dot(direction, direction))
-        self.amount = function.weight * max(1.0, float(np.abs(to_numpy(leaf.array)).max(initial=0.0)))
+        self.scale = float(np.abs(to_numpy(leaf.array)).max(initial=0.0))
+        self.amount = function.weight * max(1.0, self.scale)
         self.noise = 0.0  # of the values of f, once it has been seen to be more than a few last places
 
     def error(self, rng: np.random.Generator) -> float | None:
@@ -126,9 +127,8 @@ class Verdict:
             return 0.0  # and so is the slope
         second = self._look(0.1)
         self._listen(first, second)
-        scale = float(np.abs(to_numpy(self.leaf.array)).max(initial=0.0))
-        if 0 < scale < 0.1:  # what is steep beside a small input may be smooth on its scale
-            found = self._look(scale)
+        if 0 < self.scale < 0.1:  # what is steep beside a small input may be smooth on its scale
+            found = self._look(self.scale)
             if self._smooth(found) and self._right(found):
                 return self._relative(found)
         if self._broken(first, second):

@@ -92,7 +92,7 @@ EDITS: dict[str, list[tuple[str, str, str]]] = {
         ("return self.limits.rtol * found.far_from", "return found.far_from", "errors in units of what is allowed"),
         ("8 * self._rounding(found))", "0.0)", "noise is taken for a kink"),
         ("change = array - base", "change = array", "outputs that do not change hide those that do"),
-        ("if 0 < scale < 0.1:", "if False:", "what is steep beside small inputs is a kink"),
+        ("if 0 < self.scale < 0.1:", "if False:", "what is steep beside small inputs is a kink"),
         ("or not first.size:", "or False:", "nothing changes within a short step, and no longer one is tried"),
     ],
     "minispike/distill/losses.py": [
