@@ -267,7 +267,10 @@ def test_a_full_disk_is_told_with_the_file_and_the_way_on(tmp_path: Path, monkey
 
 
 @pytest.mark.skipif(os.name != "posix", reason="closes files as a POSIX shell does")
-@pytest.mark.parametrize("closed", [">&-", "2>&-", ">&- 2>&-", "2>&1 | head -c 1"])
+@pytest.mark.parametrize(
+    "closed",
+    [">&- 2>&-", "2>&1 | head -c 1", *(pytest.param(one, marks=pytest.mark.thorough) for one in (">&-", "2>&-"))],
+)
 def test_streams_that_somebody_has_closed(finished: Finished, tmp_path: Path, closed: str) -> None:
     """A run goes on to its end."""
     settings = " ".join(("--set", *BRIEF))

@@ -134,7 +134,7 @@ ALIGNMENTS = {
 
 @pytest.mark.parametrize("padding_counts", [False, True])
 @pytest.mark.parametrize("alignment", ALIGNMENTS)
-@pytest.mark.parametrize("parts", [2, 3, 5, 16])
+@pytest.mark.parametrize("parts", [3, 16, *(pytest.param(n, marks=pytest.mark.thorough) for n in (2, 5))])
 def test_in_parts_or_as_a_whole_loss_and_gradient_are_the_same(
     parts: int, alignment: str, padding_counts: bool
 ) -> None:

@@ -15,6 +15,8 @@ from minispike import pipeline
 from minispike.distill.stages import Distillation
 from minispike.loaded import load
 
+pytestmark = pytest.mark.usefixtures("quick_report")
+
 IN_PARTS = tuple(f"{phase}.accumulate=3" for phase in ("stage1", "stage2", "teacher.pretraining", "teacher.finetuning"))
 
 
