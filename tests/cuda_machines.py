@@ -52,7 +52,8 @@ class Machine:
     def fused(self, forward: int = 0, backward: int = 0) -> Iterator[None]:
         """Within the block the array operations of `kernels` fail, and each kernel must run so many times."""
         with self.watched() as patch:
-            patch.setattr(kernels, "_blocks", lambda *_: pytest.fail("array operations, not the fused kernel"))
+            for name in ("_array_forward", "_array_backward"):
+                patch.setattr(kernels, name, lambda *_: pytest.fail("array operations, not the fused kernel"))
             yield
         assert self.launches.count("lif_forward") == forward
         assert self.launches.count("lif_backward") == backward

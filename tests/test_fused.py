@@ -21,6 +21,7 @@ from minispike.ops.op import FusedOp
 from minispike.snn.attention import SpikingAttention, spiking_attention, spiking_attention_composed
 from minispike.snn.neurons import LIF, LIFNeuron, lif, lif_composed, lif_with_state
 from minispike.snn.shift import ShiftTokens, shift_tokens, shift_tokens_composed
+from minispike.snn.spiking_linear import SpikingLinear, spiking_linear, spiking_linear_composed
 from minispike.snn.surrogate import Spike
 from minispike.tensor import Tensor
 
@@ -56,6 +57,11 @@ PAIRS: dict[type[FusedOp], Callable[[], Pair]] = {
     ),
     ShiftTokens: lambda: Pair(
         lambda x: shift_tokens(x, 1), lambda x: shift_tokens_composed(x, 1), leaves((3, 2, 5, 8))
+    ),
+    SpikingLinear: lambda: Pair(
+        lambda *a: spiking_linear(*a, LIFNeuron()),
+        lambda *a: spiking_linear_composed(*a, LIFNeuron()),
+        leaves((4, 2, 5), (6, 5), (6,), (6,), (6,)),
     ),
     LIF: lambda: Pair(lambda x: lif(x, LIFNeuron()), lambda x: lif_composed(x, LIFNeuron())[0], leaves((5, 2, 3))),
 }

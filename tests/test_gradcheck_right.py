@@ -24,6 +24,7 @@ from minispike.nn.module import Module
 from minispike.snn.attention import spiking_attention
 from minispike.snn.neurons import LIFNeuron, lif, lif_with_state
 from minispike.snn.shift import shift_tokens
+from minispike.snn.spiking_linear import spiking_linear
 from minispike.snn.surrogate import SURROGATES, ATan, spike
 from minispike.tensor import Tensor
 
@@ -139,6 +140,10 @@ FUSED: dict[str, tuple[Callable[..., Any], list[Points]]] = {
     "spiking attention of narrow heads": (lambda q, k, v: spiking_attention(q, k, v, 4, 0.5), SPIKES),
     "token shift": (lambda x: shift_tokens(x, 1, TOKENS), [normal(2, 3, 4)]),
     "spike": (lambda u: spike(u, ATan()), [normal(3)]),
+    "spiking linear": (
+        lambda *a: spiking_linear(*a, LIFNeuron(), time_steps=2),
+        [normal(1, 2, 3), normal(4, 3), normal(4), normal(4), normal(4)],
+    ),
     "neurons with a start": (lambda x, v: lif_with_state(x, LIFNeuron(), v), [normal(3, 2), normal(2)]),
     "neurons with a constant input": (lambda x: lif(x, LIFNeuron(reset=None), time_steps=3), [normal(1, 2)]),
 }

@@ -9,14 +9,16 @@ import numpy as np
 import pytest
 import test_fused_neurons
 import test_neurons
+import test_spiking_linear
 from cuda_machines import Array, Layer, Machine, assert_close, assert_equal, assert_same
 from helpers import gradient
 
-from minispike import backend
+from minispike import backend, grad
 from minispike.backend import array_module, to_numpy
 from minispike.smooth import smooth_spikes
 from minispike.snn import kernels_cuda
 from minispike.snn.neurons import LIFNeuron, lif
+from minispike.snn.spiking_linear import spiking_linear, spiking_linear_composed
 from minispike.snn.surrogate import SURROGATES, ATan, Surrogate
 from minispike.tensor import Tensor
 
@@ -85,6 +87,38 @@ def test_a_layer_on_a_gpu(gpu: Machine, neuron: LIFNeuron) -> None:
             found.backward(backend.asarray(seed))
     np.testing.assert_array_equal(to_numpy(found.array), spikes.array)
     np.testing.assert_allclose(gradient(there), gradient(here), rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("name", test_spiking_linear.NEURONS)
+@pytest.mark.parametrize("steps", [3, 1], ids=["over time", "constant"])
+def test_the_spiking_layer(cpu: Machine, name: str, steps: int) -> None:
+    """Its neurons fire once more in backward, and then go back."""
+    inputs, neuron = test_spiking_linear.layer(steps, 5, 6), test_spiking_linear.NEURONS[name]
+    with cpu.fused(forward=2, backward=1):
+        found = spiking_linear(*inputs, neuron, time_steps=3)
+        gradients = grad(found.sum(), inputs)
+    expected = spiking_linear_composed(*inputs, neuron, time_steps=3)
+    np.testing.assert_array_equal(found.numpy(), expected.numpy())
+    for a, b in zip(gradients, grad(expected.sum(), inputs), strict=True):
+        assert a is not None and b is not None
+        np.testing.assert_allclose(a.numpy(), b.numpy(), rtol=0, atol=1e-12)
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("name", test_spiking_linear.NEURONS)
+def test_a_spiking_layer_on_a_gpu(gpu: Machine, name: str) -> None:
+    neuron = test_spiking_linear.NEURONS[name]
+    here = test_spiking_linear.layer(3, 50, 6)
+    expected = spiking_linear(*here, neuron)
+    with backend.use("cupy"):
+        there = [Tensor(x.numpy(), requires_grad=True, dtype=np.float64) for x in here]
+        with gpu.fused(forward=2, backward=1):
+            found = spiking_linear(*there, neuron)
+            gradients = grad(found.sum(), there)
+    np.testing.assert_array_equal(to_numpy(found.array), expected.numpy())
+    for a, b in zip(gradients, grad(expected.sum(), here), strict=True):
+        assert a is not None and b is not None
+        np.testing.assert_allclose(to_numpy(a.array), b.numpy(), rtol=0, atol=1e-12)
 
 
 # --- what is fused

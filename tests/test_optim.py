@@ -14,7 +14,7 @@ from minispike.models.bert import Bert, BertConfig, MaskedLanguageModel
 from minispike.models.spikebert import SpikeBERT
 from minispike.models.spikebert_config import SpikeBERTConfig
 from minispike.nn.module import Parameter
-from minispike.nn.optim import CHUNK, AdamW, clip_gradients, decays
+from minispike.nn.optim import CHUNK, AdamW, clip_gradients, clip_scale, decays, gradient_norm
 from minispike.tensor import Tensor
 
 Array = np.ndarray[Any, Any]
@@ -223,6 +223,35 @@ def test_the_state_of_another_optimiser_is_refused(change: Any) -> None:
         optimiser.load_state_dict(change(state))
     assert_sentence(caught.value)
     assert optimiser.steps == 0
+
+
+def test_any_number_of_threads_gives_the_same_bits() -> None:
+    shapes = {"table": (3, CHUNK), "odd": (CHUNK + 7,), "small": (5,), "none": (0, 2)}
+    rng = np.random.default_rng(0)
+    start, gradients = ({n: rng.normal(size=s) for n, s in shapes.items()} for _ in range(2))
+    found = []
+    for threads in (1, 2, 3, 16):
+        parameters = {n: Parameter(a) for n, a in start.items()}
+        optimiser = AdamW(parameters.items(), threads=threads)
+        run(optimiser, {n: [g, -g, g * g] for n, g in gradients.items()}, 0.01)
+        found.append({n: p.numpy() for n, p in parameters.items()} | optimiser.state_dict())
+    for other in found[1:]:
+        for name, array in found[0].items():
+            np.testing.assert_array_equal(other[name], array, err_msg=name)
+
+
+def test_a_scale_of_the_gradients_is_that_of_clipping() -> None:
+    """Without a change of the gradients themselves."""
+    rng = np.random.default_rng(0)
+    start, gradient = rng.normal(size=(4, 5)), rng.normal(size=(4, 5)) * 10
+    clipped, scaled = Parameter(start), Parameter(start)
+    clipped.grad, scaled.grad = Tensor(gradient), Tensor(gradient)
+    norm = gradient_norm([scaled])
+    assert clip_gradients([clipped], 1.0) == norm > 1
+    AdamW([("p", clipped)]).step(0.1)
+    AdamW([("p", scaled)]).step(0.1, clip_scale(norm, 1.0))
+    np.testing.assert_array_equal(clipped.numpy(), scaled.numpy())
+    np.testing.assert_array_equal(scaled.grad.numpy(), Tensor(gradient).numpy())
 
 
 # --- clipping

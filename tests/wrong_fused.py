@@ -7,7 +7,7 @@ from wrong_gradients import Mistake, disguised
 
 from minispike.backend import array_module
 from minispike.nn import functional as F
-from minispike.nn import layers, losses
+from minispike.nn import layers, losses, rows
 from minispike.nn.attention import SoftmaxAttention, merge_heads, softmax_attention, split_heads
 from minispike.nn.losses import CrossEntropy
 from minispike.ops import sum_
@@ -40,21 +40,25 @@ def spoilt(right: Any, op: Any, grad: Array, place: int, change: Any) -> Arrays:
 
 
 def uncentred(right: Any, op: F.LayerNorm, grad: Array) -> Arrays:
-    return F._normalised_gradient(grad * op.weight, op.normal, op.inverse), *right(op, grad)[1:]
+    dx = grad * op.weight
+    rows.normalised_gradient(dx, op.normal, op.inverse)
+    return dx, *right(op, grad)[1:]
 
 
 def without_variance(right: Any, op: F.LayerNorm, grad: Array) -> Arrays:
     dx = grad * op.weight
-    return (dx - F._means(dx)) * op.inverse, *right(op, grad)[1:]
+    return (dx - rows.means(dx)) * op.inverse, *right(op, grad)[1:]
 
 
-def not_divided_by_the_width(right: Any, grad: Array, normal: Array, inverse: Array) -> Array:
-    return (grad - normal * (grad * normal).sum(axis=1)[:, None]) * inverse
+def not_divided_by_the_width(right: Any, grad: Array, normal: Array, inverse: Array) -> None:
+    grad -= normal * (grad * normal).sum(axis=-1)[..., None]
+    grad *= inverse
 
 
 def of_uncentred_weights(right: Any, op: F.NormedLinear, grad: Array) -> Arrays:
-    rows = F._normalised_gradient(F._rows(grad) * op.norm_weight, op.normal, op.inverse)
-    return spoilt(right, op, grad, 1, lambda dw: rows.T @ F._rows(op.x))
+    changed = rows.as_rows(grad) * op.norm_weight
+    rows.normalised_gradient(changed, op.normal, op.inverse)
+    return spoilt(right, op, grad, 1, lambda dw: changed.T @ rows.as_rows(op.x))
 
 
 def without_the_gain(right: Any, op: F.NormedLinear, grad: Array) -> Arrays:
@@ -68,7 +72,7 @@ LINEAR_MAPS = {
         lambda right, op, grad: spoilt(right, op, grad, 2, lambda db: grad[0].sum(axis=0)),
     ),
     "linear: bias of the mean": Mistake(
-        F.linear, LINEAR, F, "_column_sums", lambda right, rows: right(rows) * (1.0 / len(rows))
+        F.linear, LINEAR, F, "column_sums", lambda right, rows: right(rows) * (1.0 / len(rows))
     ),
     "linear: weight of the last step alone": Mistake(
         F.linear, LINEAR, F.Linear, "backward_arrays",
@@ -89,10 +93,10 @@ LINEAR_MAPS = {
         F.layer_norm, NORM, F.LayerNorm, "backward_arrays", without_variance
     ),
     "layer norm: a sum over the width, not a mean": Mistake(
-        F.layer_norm, NORM, F, "_normalised_gradient", not_divided_by_the_width
+        F.layer_norm, NORM, F, "normalised_gradient", not_divided_by_the_width
     ),
     "layer norm: divided by the variance, not its root": Mistake(
-        F.layer_norm, NORM, F, "_normalised_gradient",
+        F.layer_norm, NORM, F, "normalised_gradient",
         lambda right, grad, normal, inverse: right(grad, normal, inverse * inverse),
     ),
     "layer norm: weight of the input before it is normalised": Mistake(
@@ -106,7 +110,7 @@ LINEAR_MAPS = {
         F.normed_linear, NORMED, F.NormedLinear, "backward_arrays", without_the_gain
     ),
     "normed linear: bias of the first step alone": Mistake(
-        F.normed_linear, NORMED, F, "_scale_gradients",
+        F.normed_linear, NORMED, F, "scale_gradients",
         lambda right, grad, normal: (right(grad, normal)[0], right(grad[:3], normal[:3])[1]),
     ),
 }  # fmt: skip

@@ -97,8 +97,8 @@ NETWORKS = {
         lambda right, *args: blind(right(*args)),
     ),
     "layer: straight through its neurons": Mistake(
-        lambda layer, x: layer(x, 2, "", None), [layer, (1, 2, 3, 4)], spikebert, "lif",
-        lambda right, x, neuron, time_steps: disguised(right(x, neuron, time_steps=time_steps), x),
+        lambda layer, x: layer(x, 2, "", None), [layer, (1, 2, 3, 4)], spikebert, "spiking_linear",
+        lambda right, x, *rest, **how: disguised(right(x, *rest, **how), F.normed_linear(x, *rest[:4])),
     ),
     "network: no gradient through the first spikes": Mistake(
         loss_and_hidden_states, [network], spikebert, "spike", lambda right, *args: blind(right(*args))

@@ -10,8 +10,10 @@ from wrong_gradients import Mistake, disguised
 
 from minispike.backend import array_module
 from minispike.snn import kernels, neurons
+from minispike.snn import spiking_linear as spiking_linear_module
 from minispike.snn.constants import Constants
 from minispike.snn.neurons import LIF, LIFNeuron, ParametricLIF, leaky_integrator, lif, lif_composed, lif_with_state
+from minispike.snn.spiking_linear import SpikingLinear, spiking_linear
 from minispike.snn.surrogate import ATan, FastSigmoid, Sigmoid, Spike, Triangle, spike
 from minispike.tensor import Tensor
 
@@ -36,7 +38,7 @@ def spikes_and_potential(x: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
     return lif_with_state(x, HARD, v)
 
 
-# --- in the walk back through time: (grad, dv, constants, spikes, charged, dx, seen), as `kernels.backward` has them
+# --- in the walk back through time: (grad, dv, constants, spikes, charged, dx), as `kernels.backward` has them
 
 
 def with_constants(**changes: Callable[[Constants], Any]) -> Callable[..., None]:
@@ -52,8 +54,8 @@ def late(right: Any, grad: Array, *rest: Any) -> None:
     right(array_module(grad).roll(grad, 1, axis=0), *rest)
 
 
-def early(right: Any, grad: Array, dv: Array, c: Constants, s: Array, m: Array, dx: Array, seen: Array) -> None:
-    right(grad, dv, c, s, m, dx, seen)
+def early(right: Any, grad: Array, dv: Array, c: Constants, s: Array, m: Array, dx: Array) -> None:
+    right(grad, dv, c, s, m, dx)
     dx[...] = array_module(dx).roll(dx, -1, axis=0)
 
 
@@ -63,9 +65,9 @@ def without_last_step(right: Any, grad: Array, *rest: Any) -> None:
     right(grad, *rest)
 
 
-def in_two_halves(right: Any, grad: Array, dv: Array, c: Constants, s: Array, m: Array, dx: Array, seen: Array) -> None:
+def in_two_halves(right: Any, grad: Array, dv: Array, c: Constants, s: Array, m: Array, dx: Array) -> None:
     for half in (slice(0, 2), slice(2, 4)):
-        right(grad[half], dv, c, s[half], m[half], dx[half], seen[half])
+        right(grad[half], dv, c, s[half], m[half], dx[half])
 
 
 def without_final_potential(right: Any, grad: Array, dv: Array, *rest: Any) -> None:
@@ -110,11 +112,19 @@ TIME = {
 }  # fmt: skip
 
 
-# --- in a single step: (grad, carried, constants, spikes, potential before reset), as `kernels._charge_gradient`
+# --- at the reset: (constants, spikes, charged, slope of the surrogate), as `kernels._kept_by_reset` has them
 
 
-def carried_through_the_surrogate(right: Any, grad: Array, carried: Array, *rest: Any) -> Array:
-    return right(grad if carried is None else grad + carried, carried, *rest)
+def at_the_potential(right: Any, grad: Array, dv: Array, c: Constants, *rest: Any) -> None:
+    right(grad, dv, replace(c, threshold=0.0), *rest)
+
+
+def after_the_reset(right: Any, grad: Array, dv: Array, c: Constants, s: Array, m: Array, dx: Array) -> None:
+    right(grad, dv, c, s, kernels._after_reset(m, s, c), dx)
+
+
+def carried_through_the_surrogate(right: Any, c: Constants, s: Array, m: Array, slope: Array) -> Array:
+    return right(c, s, m, slope) + slope
 
 
 RESET = {
@@ -140,14 +150,12 @@ RESET = {
         spikes(BELOW_ZERO_ATTACHED), OVER_TIME, kernels, "backward", with_constants(reset=lambda c: 0.0)
     ),
     "threshold added in a soft reset": Mistake(
-        spikes(SOFT_ATTACHED), OVER_TIME, kernels, "_charge_gradient",
-        lambda right, grad, carried, c, s, m: right(
-            grad, carried, replace(c, threshold=-c.threshold), s, m - 2.0 * c.threshold
-        ),
+        spikes(SOFT_ATTACHED), OVER_TIME, kernels, "_kept_by_reset",
+        lambda right, c, s, m, slope: right(replace(c, threshold=-c.threshold), s, m, slope),
     ),
     "kept where it spiked": Mistake(
-        spikes(HARD), OVER_TIME, kernels, "_charge_gradient",
-        lambda right, grad, carried, c, s, m: right(grad, carried, c, 1.0 - s, m),
+        spikes(HARD), OVER_TIME, kernels, "_kept_by_reset",
+        lambda right, c, s, m, slope: right(c, 1.0 - s, m, slope),
     ),
     "composed: reset not detached": Mistake(
         lambda x: lif_composed(x, HARD)[0], OVER_TIME, Tensor, "detach",
@@ -157,12 +165,10 @@ RESET = {
 
 SURROGATE = {
     "surrogate at the potential, not at that above threshold": Mistake(
-        spikes(HARD), OVER_TIME, kernels, "_charge_gradient",
-        lambda right, grad, carried, c, s, m: right(grad, carried, replace(c, threshold=0.0), s, m),
+        spikes(HARD), OVER_TIME, kernels, "backward", at_the_potential
     ),
     "surrogate at the potential after reset": Mistake(
-        spikes(HARD), OVER_TIME, kernels, "_charge_gradient",
-        lambda right, grad, carried, c, s, m: right(grad, carried, c, s, kernels._after_reset(m, s, c)),
+        spikes(HARD), OVER_TIME, kernels, "backward", after_the_reset
     ),
     "surrogate of another width": Mistake(
         spikes(HARD), OVER_TIME, kernels, "backward", with_constants(surrogate=lambda c: ATan(2.1))
@@ -171,7 +177,7 @@ SURROGATE = {
         spikes(HARD), OVER_TIME, kernels, "backward", with_constants(surrogate=lambda c: Sigmoid(4.0))
     ),
     "gradient of the potential through the surrogate too": Mistake(
-        spikes(HARD), OVER_TIME, kernels, "_charge_gradient", carried_through_the_surrogate
+        spikes(HARD), OVER_TIME, kernels, "_kept_by_reset", carried_through_the_surrogate
     ),
     "arc tangent: square forgotten": Mistake(
         spikes(HARD), OVER_TIME, ATan, "derivative",
@@ -195,6 +201,56 @@ SURROGATE = {
     ),
 }  # fmt: skip
 
+# --- in the layer that is one op
+
+
+def layer(*inputs: Tensor) -> Tensor:
+    return spiking_linear(*inputs, HARD, time_steps=3)
+
+
+LAYER = [(1, 5, 4), (6, 4), (6,), (6,), (6,)]
+OVER_TIME_LAYER = [(3, 5, 4), *LAYER[1:]]
+IN_ORDER = ("input", "weight", "bias", "scale", "shift")
+
+
+def other(name: str, change: Callable[[SpikingLinear, Array, Any], Any]) -> Callable[..., Any]:
+    """Another gradient of one input than the right one."""
+
+    def wrong(right: Any, op: SpikingLinear, grad: Array) -> Any:
+        gradients = list(right(op, grad))
+        place = IN_ORDER.index(name)
+        gradients[place] = change(op, grad, gradients[place])
+        return gradients
+
+    return wrong
+
+
+IN_ONE = {
+    "spiking layer: bias of the last block alone": Mistake(
+        layer, LAYER, spiking_linear_module, "column_sums", lambda right, rows: right(rows[..., -1:, :])
+    ),
+    "spiking layer: scale without the gain of the neurons": Mistake(
+        layer, OVER_TIME_LAYER, SpikingLinear, "backward_arrays", other("scale", lambda op, grad, dw: dw / op.gain)
+    ),
+    "spiking layer: shift without the gain of the neurons": Mistake(
+        layer, OVER_TIME_LAYER, SpikingLinear, "backward_arrays", other("shift", lambda op, grad, db: db / op.gain)
+    ),
+    "spiking layer: straight through the norm": Mistake(
+        layer, OVER_TIME_LAYER, spiking_linear_module, "normalised_gradient", lambda right, grad, normal, inverse: None
+    ),
+    "spiking layer: weight not centred": Mistake(
+        layer, OVER_TIME_LAYER, SpikingLinear, "backward_arrays",
+        other("weight", lambda op, grad, dw: dw + 0.1 * abs(dw).max()),
+    ),
+    "spiking layer: a constant input of the last step": Mistake(
+        layer, LAYER, SpikingLinear, "backward_arrays", other("input", lambda op, grad, dx: dx / op.steps)
+    ),
+    "spiking layer: potentials of other currents": Mistake(
+        layer, OVER_TIME_LAYER, kernels, "backward",
+        lambda right, grad, dv, c, s, m, dx: right(grad, dv, c, s, 2.0 * m, dx),
+    ),
+}  # fmt: skip
+
 MEMBRANES = {
     "learned leak: without its sigmoid": Mistake(
         lambda neuron, x: neuron(x), [lambda rng: ParametricLIF(HARD), (4, 3)], neurons, "sigmoid",
@@ -206,4 +262,4 @@ MEMBRANES = {
     ),
 }  # fmt: skip
 
-NEURONS = TIME | RESET | SURROGATE | MEMBRANES
+NEURONS = TIME | RESET | SURROGATE | IN_ONE | MEMBRANES

@@ -26,6 +26,7 @@ from minispike.ops import mean, sum_
 from minispike.snn.attention import spiking_attention
 from minispike.snn.neurons import LIFNeuron, lif
 from minispike.snn.shift import shift_tokens
+from minispike.snn.spiking_linear import spiking_linear
 from minispike.snn.surrogate import spike
 from minispike.tensor import Tensor
 
@@ -50,11 +51,12 @@ class SpikingLayer(Module):
         self.neuron = neuron
 
     def forward(self, x: Tensor, steps: int, name: str, observe: Observer | None) -> Tensor:
-        current = normed_linear(x, self.linear, self.norm)  # [T or 1, B, L, out]
-        spikes = lif(current, self.neuron, time_steps=steps)  # [T, B, L, out]
+        linear, norm = self.linear, self.norm
+        parameters = linear.weight, linear.bias, norm.weight, norm.bias
+        spikes = spiking_linear(x, *parameters, self.neuron, eps=norm.eps, time_steps=steps)  # [T, B, L, out]
         if observe is not None:
             observe(f"{name}.input", x.array)
-            observe(f"{name}.current", current.array)
+            observe(f"{name}.current", normed_linear(x, linear, norm).array)  # [T or 1, B, L, out]
             observe(name, spikes.array)
         return spikes
 

@@ -10,17 +10,22 @@ from typing import Any
 
 from minispike.backend import Array, array_module, copied, scatter_add
 from minispike.errors import ShapeError, problem
+from minispike.nn.rows import (
+    as_rows,
+    column_means,
+    column_sums,
+    means,
+    normalise,
+    normalised_gradient,
+    scale_gradients,
+)
 from minispike.ops import mean, sqrt
 from minispike.ops.op import FusedOp
 from minispike.tensor import Tensor
 
 
-def _rows(a: Array) -> Array:
-    """``[..., D]`` as a matrix ``[N, D]``."""
-    return a.reshape(-1, a.shape[-1])
-
-
-def _check_linear(x: Array, weight: Array, bias: Array | None) -> None:
+def check_linear(x: Array, weight: Array, bias: Array | None) -> None:
+    """See that shapes fit; ShapeError."""
     if weight.ndim != 2 or (bias is not None and bias.shape != weight.shape[:1]):
         got = f"{weight.shape} and {'none' if bias is None else bias.shape}"
         hint = "the parameters of a Linear layer"
@@ -30,7 +35,8 @@ def _check_linear(x: Array, weight: Array, bias: Array | None) -> None:
         raise ShapeError(problem("linear", expected=expected, got=got, hint="the layer's in_features"))
 
 
-def _check_norm(shape: tuple[int, ...], weight: Array, bias: Array) -> None:
+def check_norm(shape: tuple[int, ...], weight: Array, bias: Array) -> None:
+    """See that a norm over the last axis fits an array of this shape; ShapeError."""
     if not shape or not weight.shape == bias.shape == shape[-1:]:
         got = f"x {shape}, weight {weight.shape}, bias {bias.shape}"
         expected = "x [..., D], weight [D], bias [D]"
@@ -41,18 +47,18 @@ class Linear(FusedOp):
     """``x W^T + b`` with a backward by hand; see `linear`."""
 
     def forward(self, x: Array, weight: Array, bias: Array | None = None) -> Array:
-        _check_linear(x, weight, bias)
+        check_linear(x, weight, bias)
         self.x, self.weight, self.has_bias = x, weight, bias is not None
-        out = _rows(x) @ weight.T  # [N, out]
+        out = as_rows(x) @ weight.T  # [N, out]
         if bias is not None:
             out += bias
         return out.reshape(*x.shape[:-1], weight.shape[0])
 
     def backward_arrays(self, grad: Array) -> Sequence[Array | None]:
-        rows = _rows(grad)
+        rows = as_rows(grad)
         dx = (rows @ self.weight).reshape(self.x.shape) if self.needs[0] else None
-        dw = rows.T @ _rows(self.x) if self.needs[1] else None
-        return (dx, dw, _column_sums(rows)) if self.has_bias else (dx, dw)
+        dw = rows.T @ as_rows(self.x) if self.needs[1] else None
+        return (dx, dw, column_sums(rows)) if self.has_bias else (dx, dw)
 
 
 def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
@@ -85,65 +91,24 @@ class LayerNorm(FusedOp):
         self.eps = eps
 
     def forward(self, x: Array, weight: Array, bias: Array) -> Array:
-        _check_norm(x.shape, weight, bias)
+        check_norm(x.shape, weight, bias)
         self.weight = weight
-        rows = _rows(x)
-        self.normal, self.inverse = _normalised(rows - _means(rows), self.eps)
+        rows = as_rows(x)
+        self.normal = rows - means(rows)
+        self.inverse = normalise(self.normal, self.eps)
         out = self.normal * weight
         out += bias
         return out.reshape(x.shape)
 
     def backward_arrays(self, grad: Array) -> Sequence[Array | None]:
-        rows = _rows(grad)
-        dw, db = _scale_gradients(rows, self.normal)
+        rows = as_rows(grad)
+        dw, db = scale_gradients(rows, self.normal)
         if not self.needs[0]:
             return None, dw, db
-        dx = _normalised_gradient(rows * self.weight, self.normal, self.inverse)
-        dx -= _means(dx)
+        dx = rows * self.weight
+        normalised_gradient(dx, self.normal, self.inverse)
+        dx -= means(dx)
         return dx.reshape(grad.shape), dw, db
-
-
-def _ones(count: int, beside: Array) -> Array:
-    """A vector that adds up, in a matrix product, the columns or the rows: several times as fast as their sum."""
-    return array_module(beside).ones(count, dtype=beside.dtype)
-
-
-def _means(rows: Array) -> Array:
-    """The mean of each row, ``[N, 1]``."""
-    size = rows.shape[1]
-    return (rows @ _ones(size, rows))[:, None] * (1.0 / max(size, 1))
-
-
-def _column_sums(rows: Array) -> Array:
-    """``[N, D]`` to ``[D]``."""
-    return _ones(len(rows), rows) @ rows
-
-
-def _column_means(rows: Array) -> Array:
-    """``[N, D]`` to ``[D]``."""
-    return _column_sums(rows) * (1.0 / max(len(rows), 1))
-
-
-def _normalised(centred: Array, eps: float) -> tuple[Array, Array]:
-    """Rows of mean 0 brought to variance 1, in place, and what they were multiplied with, ``[N, 1]``."""
-    module = array_module(centred)
-    variance = module.einsum("nd,nd->n", centred, centred)[:, None] / centred.shape[1]
-    inverse = 1.0 / module.sqrt(variance + eps)
-    centred *= inverse
-    return centred, inverse
-
-
-def _normalised_gradient(grad: Array, normal: Array, inverse: Array) -> Array:
-    """The gradient of the rows that became ``normal``, in place: what changes their length alone is taken out."""
-    along = array_module(grad).einsum("nd,nd->n", grad, normal)[:, None] / grad.shape[1]
-    grad -= normal * along
-    grad *= inverse
-    return grad
-
-
-def _scale_gradients(grad: Array, normal: Array) -> tuple[Array, Array]:
-    """The gradients of weight and bias, ``[D]`` each."""
-    return array_module(grad).einsum("nd,nd->d", grad, normal), _column_sums(grad)
 
 
 def layer_norm(x: Tensor, weight: Tensor, bias: Tensor, eps: float = 1e-5) -> Tensor:
@@ -167,6 +132,14 @@ def layer_norm_composed(x: Tensor, weight: Tensor, bias: Tensor, eps: float = 1e
     return centred / sqrt(variance + eps) * weight + bias
 
 
+def centred(weight: Array, bias: Array) -> tuple[Array, Array]:
+    """The weight and bias of a linear map less their mean over the outputs: all that a norm after it sees of them.
+
+    What it does not see has no gradient, so the gradients of both are what they were less their mean, too.
+    """
+    return weight - column_means(weight), bias - bias.sum() / max(len(bias), 1)
+
+
 class NormedLinear(FusedOp):
     """A linear map and the layer norm that follows it, with a backward by hand; see `normed_linear`.
 
@@ -179,27 +152,24 @@ class NormedLinear(FusedOp):
         self.eps = eps
 
     def forward(self, x: Array, weight: Array, bias: Array, norm_weight: Array, norm_bias: Array) -> Array:
-        _check_linear(x, weight, bias)
-        _check_norm((*x.shape[:-1], len(weight)), norm_weight, norm_bias)
+        check_linear(x, weight, bias)
+        check_norm((*x.shape[:-1], len(weight)), norm_weight, norm_bias)
         self.x, self.norm_weight = x, norm_weight
-        self.centred = weight - _column_means(weight)  # [out, in]
-        rows = _rows(x) @ self.centred.T  # [N, out]
-        rows += bias - bias.sum() / len(bias)
-        self.normal, self.inverse = _normalised(rows, self.eps)
+        self.centred, shift = centred(weight, bias)
+        self.normal = as_rows(x) @ self.centred.T  # [N, out]
+        self.normal += shift
+        self.inverse = normalise(self.normal, self.eps)
         out = self.normal * norm_weight
         out += norm_bias
         return out.reshape(*x.shape[:-1], len(weight))
 
     def backward_arrays(self, grad: Array) -> Sequence[Array | None]:
-        rows = _rows(grad)
-        dw_norm, db_norm = _scale_gradients(rows, self.normal)
-        rows = _normalised_gradient(rows * self.norm_weight, self.normal, self.inverse)
+        rows = as_rows(grad)
+        dw_norm, db_norm = scale_gradients(rows, self.normal)
+        rows = rows * self.norm_weight
+        normalised_gradient(rows, self.normal, self.inverse)
         dx = (rows @ self.centred).reshape(self.x.shape) if self.needs[0] else None
-        dw = rows.T @ _rows(self.x)
-        dw -= _column_means(dw)
-        db = _column_sums(rows)
-        db -= db.sum() / len(db)
-        return dx, dw, db, dw_norm, db_norm
+        return dx, *centred(rows.T @ as_rows(self.x), column_sums(rows)), dw_norm, db_norm
 
 
 def normed_linear(
@@ -253,7 +223,7 @@ class Embedding(FusedOp):
 
     def backward_arrays(self, grad: Array) -> Sequence[Array | None]:
         dw = array_module(grad).zeros_like(self.weight)
-        scatter_add(dw, self.ids.reshape(-1), _rows(grad))
+        scatter_add(dw, self.ids.reshape(-1), as_rows(grad))
         return (dw,)
 
 

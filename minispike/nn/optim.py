@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -39,6 +40,7 @@ class AdamW:
         eps: default 1e-8.
         weight_decay: w, default 0.01.
         decay_all: decay norms, biases and embeddings too (as the reference program does).
+        threads: that share the work of a step on a CPU; the numbers are the same for any number of them.
     """
 
     def __init__(
@@ -49,6 +51,7 @@ class AdamW:
         eps: float = 1e-8,
         weight_decay: float = 0.01,
         decay_all: bool = False,
+        threads: int = 1,
     ) -> None:
         self.parameters = dict(parameters)
         self.betas, self.eps = betas, eps
@@ -56,10 +59,18 @@ class AdamW:
         self.steps = 0
         self.first: dict[str, Array] = {}  # the moments of parameters that have had a gradient; of others they are 0
         self.second: dict[str, Array] = {}
+        self._threads, self._pool = threads, ThreadPoolExecutor(threads) if threads > 1 else None
 
-    def step(self, learning_rate: float) -> None:
-        """Change every parameter that has a gradient."""
+    def step(self, learning_rate: float, scale: float = 1.0) -> None:
+        """Change every parameter that has a gradient.
+
+        Args:
+            learning_rate: r.
+            scale: what the gradients are multiplied with first; see `clip_scale`.
+        """
         self.steps += 1
+        pieces: list[tuple[list[Array], float]] = []
+        changed: list[Parameter] = []
         for name, p in self.parameters.items():
             if p.grad is None:
                 continue
@@ -67,23 +78,32 @@ class AdamW:
                 self.first[name], self.second[name] = _moment(p), _moment(p)
             if not p.array.flags.c_contiguous:
                 p.array = p.array.copy()
-            chunk = CHUNK if array_module(p.array) is np else p.size
             unlock(p.array)
+            changed.append(p)
+            chunk = CHUNK if array_module(p.array) is np else p.size
             flat = [a.reshape(-1) for a in (p.array, p.grad.array, self.first[name], self.second[name])]
             for start in range(0, p.size, max(chunk, 1)):
-                p_, g, m, v = (a[start : start + chunk] for a in flat)
-                self._update(p_, g, m, v, learning_rate, self.decay[name])
+                pieces.append(([a[start : start + chunk] for a in flat], self.decay[name]))
+
+        def update(share: int) -> None:
+            for (p_, g, m, v), decay in pieces[share :: self._threads]:
+                self._update(p_, g, m, v, learning_rate, scale, decay)
+
+        for _ in map(update, (0,)) if self._pool is None else self._pool.map(update, range(self._threads)):
+            pass
+        for p in changed:
             lock(p.array)
             p.version += 1
 
-    def _update(self, p: Array, g: Array, m: Array, v: Array, learning_rate: float, decay: float) -> None:
+    def _update(self, p: Array, g: Array, m: Array, v: Array, learning_rate: float, scale: float, decay: float) -> None:
         """The equations above on one chunk, in place."""
         module = array_module(p)
         b1, b2 = self.betas
+        g = g * scale
         m *= b1
         m += (1 - b1) * g
         v *= b2
-        g = g * g
+        g *= g
         g *= 1 - b2
         v += g
         denominator = module.sqrt(v)
@@ -136,15 +156,29 @@ def _moment(p: Parameter) -> Array:
     return array_module(p.array).zeros(p.shape, dtype=p.dtype)
 
 
+def gradient_norm(parameters: Iterable[Parameter]) -> float:
+    """The norm of all gradients together."""
+    gradients = [p.grad.array for p in parameters if p.grad is not None]
+    return math.sqrt(sum(float(array_module(g).vdot(g, g)) for g in gradients))
+
+
+def clip_scale(norm: float, largest: float) -> float:
+    """What gradients of this norm are multiplied with for it to be at most ``largest`` (0: any)."""
+    return largest / norm if largest and norm > largest and math.isfinite(norm) else 1.0
+
+
 def clip_gradients(parameters: Iterable[Parameter], largest: float) -> float:
     """Scale all gradients together so that their norm is at most ``largest`` (0: leave them).
+
+    The training loop does the same in the optimiser's step, without a pass over the gradients of its own.
 
     Returns:
         The norm before clipping, over all parameters.
     """
-    pairs = [(p, p.grad.array) for p in parameters if p.grad is not None]
-    norm = math.sqrt(sum(float(array_module(g).vdot(g, g)) for _, g in pairs))
-    if largest and norm > largest and math.isfinite(norm):
-        for p, g in pairs:
-            p.grad = Tensor._of(g * (largest / norm))
+    parameters = list(parameters)
+    norm = gradient_norm(parameters)
+    scale = clip_scale(norm, largest)
+    for p in parameters:
+        if p.grad is not None and scale != 1:
+            p.grad = Tensor._of(p.grad.array * scale)
     return norm

@@ -1,8 +1,8 @@
 """The inner loops of a spiking neuron over time, without temporaries the size of a layer.
 
-A layer is a matrix ``[T, N]``. The loop over time runs inside a loop over blocks of neurons, small enough for all
-the arrays of a block to stay in a core's cache from one time step to the next: on a CPU a neuron costs memory
-traffic, not arithmetic. The equations are those of `minispike.snn.neurons`.
+A layer is ``[T, ...]``. On a CPU a neuron costs memory traffic, not arithmetic: so an op hands over one block of
+neurons after the other (`blocks`), small enough for all its arrays to stay in a core's cache from one time step to
+the next. The equations are those of `minispike.snn.neurons`.
 
 Arrays on a GPU go to the kernels of `minispike.snn.kernels_cuda` instead, where `kernels_cuda.fuses` says so; what
 these do not do (a surrogate without CUDA C, smooth spikes) runs on a GPU by the array operations of this file.
@@ -15,61 +15,75 @@ from minispike.smooth import freeze, spikes_are_smooth
 from minispike.snn import kernels_cuda
 from minispike.snn.constants import Constants
 
-BLOCK = 65536
-"""Neurons a block on the CPU; at 4 bytes each of its few arrays takes 256 KiB."""
+BLOCK = 262144
+"""Numbers of a block's arrays on a CPU, all time steps together; at 4 bytes each array takes 1 MiB."""
 
 
-def _blocks(array: Array) -> list[slice]:
-    """The blocks of neurons; a GPU takes the layer whole."""
+def blocks(array: Array, steps: int) -> list[slice]:
+    """The blocks of a layer ``[T or 1, N, ...]`` over ``steps`` time steps, as slices of N; a GPU takes it whole."""
     count = array.shape[1]
-    size = BLOCK if array_module(array) is np else max(count, 1)
-    return [slice(start, start + size) for start in range(0, count, size)]
+    if array_module(array) is not np:
+        return [slice(0, count)]
+    numbers = steps * max(array[0, :1].size, 1)
+    size = max(BLOCK // numbers, 1)
+    return [slice(start, min(start + size, count)) for start in range(0, count, size)]
 
 
 def forward(
-    x: Array, v: Array | None, c: Constants, spikes: Array, charged: Array, final: Array | None
+    x: Array,
+    v: Array | None,
+    c: Constants,
+    spikes: Array,
+    charged: Array,
+    final: Array | None,
+    seen: Array | None = None,
 ) -> Array | None:
-    """Run a layer over time.
+    """Run neurons over time.
 
     Args:
-        x: ``[T, N]`` input, or ``[1, N]``: the same at every step.
-        v: ``[N]`` membrane potential before the first step; None: at rest.
+        x: ``[T, ...]`` input, or ``[1, ...]``: the same at every step.
+        v: ``[...]`` membrane potential before the first step; None: at rest.
         c: the neuron.
-        spikes, charged: ``[T, N]``, filled with the spikes and with the potential before reset.
-        final: ``[N]``, filled with the potential after the last step; None: nobody asks for it.
+        spikes, charged: ``[T, ...]``, filled with the spikes and with the potential before reset. ``charged`` may be x.
+        final: ``[...]``, filled with the potential after the last step; None: nobody asks for it.
+        seen: what an earlier run has returned, for the resets of this one; None: these see its own spikes.
 
     Returns:
-        ``[T, N]`` spikes as the reset saw them, where these differ from ``spikes`` (frozen in a check), or None.
+        ``[T, ...]`` spikes as the reset saw them, where these differ from ``spikes`` (frozen in a check), or None.
     """
-    smooth = spikes_are_smooth()
     given = [a for a in (v, final) if a is not None]
-    if not smooth and kernels_cuda.fuses(c, x, spikes, charged, *given):
+    if not spikes_are_smooth() and kernels_cuda.fuses(c, x, spikes, charged, *given):
         kernels_cuda.forward(x, v, c, spikes, charged, final)
         return None
-    module, number, last = array_module(x), x.dtype.type, len(spikes) - 1
-    seen = module.empty_like(spikes) if smooth and c.detach_reset else None
-    for b in _blocks(spikes):
-        decayed = number(c.decay) * number(c.resting) if v is None else c.decay * v[b]
-        for t in range(last + 1):
-            m, s = charged[t, b], spikes[t, b]
-            module.multiply(x[t % len(x), b], c.gain, out=m)
-            if t or v is not None or c.resting:  # most neurons begin at a potential of 0
-                m += decayed
-            if c.offset:
-                m += c.offset
-            if smooth:
-                s[...] = c.surrogate.primitive(m - c.threshold)
-            else:
-                module.greater_equal(m, c.threshold, out=s)
-            if seen is not None:
-                seen[t, b] = freeze(s)
-                s = seen[t, b]
-            if t < last:
-                decayed = _after_reset(m, s, c)
-                decayed *= c.decay
-        if final is not None:
-            final[b] = _after_reset(m, s, c)
-    return seen
+    return _array_forward(x, v, c, spikes, charged, final, seen)
+
+
+def _array_forward(
+    x: Array, v: Array | None, c: Constants, spikes: Array, charged: Array, final: Array | None, seen: Array | None
+) -> Array | None:
+    """`forward` by array operations."""
+    module, number, last, smooth = array_module(x), x.dtype.type, len(spikes) - 1, spikes_are_smooth()
+    frozen = module.empty_like(charged) if seen is None and smooth and c.detach_reset else seen
+    if charged is not x or c.gain != 1:
+        module.multiply(x, c.gain, out=charged)
+    decayed = number(c.decay) * number(c.resting) if v is None else c.decay * v
+    for t in range(last + 1):
+        m, s = charged[t], spikes[t]
+        if t or v is not None or c.resting:  # most neurons begin at a potential of 0
+            m += decayed
+        if c.offset:
+            m += c.offset
+        s[...] = c.surrogate.primitive(m - c.threshold) if smooth else m >= c.threshold
+        if frozen is not None:
+            if seen is None:
+                frozen[t] = freeze(s)
+            s = frozen[t]
+        if t < last:
+            decayed = _after_reset(m, s, c)
+            decayed *= c.decay
+    if final is not None:
+        final[...] = _after_reset(m, s, c)
+    return frozen
 
 
 def _after_reset(m: Array, s: Array, c: Constants) -> Array:
@@ -85,69 +99,59 @@ def _after_reset(m: Array, s: Array, c: Constants) -> Array:
     return v
 
 
-def backward(
-    grad: Array,
-    dv: Array | None,
-    c: Constants,
-    spikes: Array,
-    charged: Array,
-    dx: Array,
-    seen: Array | None = None,
-) -> None:
+def backward(grad: Array, dv: Array | None, c: Constants, spikes: Array, charged: Array, dx: Array) -> None:
     """Run the gradient of `forward` back through time.
 
     Args:
-        grad: ``[T, N]`` gradient of the spikes.
-        dv: ``[N]`` gradient of the final potential; changed in place to that of the first. None: the final potential
+        grad: ``[T, ...]`` gradient of the spikes.
+        dv: ``[...]`` gradient of the final potential; changed in place to that of the first. None: the final potential
             was not asked for, and the first is a constant.
         c: the neuron.
-        spikes, charged, seen: as `forward` left them.
+        spikes: as the resets of `forward` saw them.
+        charged: as `forward` left it.
         dx: of the shape of x, filled with its gradient.
     """
     if kernels_cuda.fuses(c, grad, spikes, charged, dx, *([] if dv is None else [dv])):
-        kernels_cuda.backward(grad, dv, c, spikes if seen is None else seen, charged, dx)
-        return
-    steps = len(grad)
-    spikes = spikes if seen is None else seen
-    for b in _blocks(grad):
-        carried = None if dv is None else dv[b]  # gradient of the potential after step t
-        for t in reversed(range(steps)):
-            dm = _charge_gradient(grad[t, b], carried, c, spikes[t, b], charged[t, b])
-            if len(dx) == steps:
-                array_module(dm).multiply(dm, c.gain, out=dx[t, b])
-            elif t == steps - 1:
-                array_module(dm).multiply(dm, c.gain, out=dx[0, b])
-            else:
-                dx[0, b] += c.gain * dm
-            dm *= c.decay
-            carried = dm
-        if dv is not None:
-            dv[b] = carried
-
-
-def _charge_gradient(grad: Array, carried: Array | None, c: Constants, s: Array, m: Array) -> Array:
-    """The gradient of the potential before reset, as a new array.
-
-    Args:
-        grad: of the spikes.
-        carried: of the potential after reset; None: zero.
-        c: the neuron.
-        s, m: spikes, and potential before reset.
-    """
-    dm = c.surrogate.derivative(m - c.threshold)
-    if carried is None:
-        dm *= grad
-        return dm
-    if c.detach_reset:
-        dm *= grad
-    else:  # the spike also moved the potential: by reset - m (hard), by -threshold (soft)
-        moved = carried * (-c.threshold) if c.reset is None else carried * (c.reset - m)
-        moved += grad
-        dm *= moved
-    if c.reset is None:
-        dm += carried
+        kernels_cuda.backward(grad, dv, c, spikes, charged, dx)
     else:
-        kept = 1 - s
-        kept *= carried
-        dm += kept
-    return dm
+        _array_backward(grad, dv, c, spikes, charged, dx)
+
+
+def _array_backward(grad: Array, dv: Array | None, c: Constants, spikes: Array, charged: Array, dx: Array) -> None:
+    """`backward` by array operations."""
+    module = array_module(grad)
+    above = dx if dx.shape == grad.shape else module.empty(grad.shape, dtype=dx.dtype)
+    slope = c.surrogate.derivative(module.subtract(charged, c.threshold, out=above))
+    kept = _kept_by_reset(c, spikes, charged, slope)
+    dm = slope  # from here on the gradient of the potential before reset
+    dm *= grad
+    if dv is not None:
+        dm[-1] += kept[-1] * dv
+    kept *= c.decay
+    for t in range(len(dm) - 2, -1, -1):
+        kept[t] *= dm[t + 1]
+        dm[t] += kept[t]
+    if dv is not None:
+        module.multiply(dm[0], c.decay, out=dv)
+    if c.gain != 1:
+        dm *= c.gain
+    if len(dx) < len(dm):
+        dm.sum(axis=0, out=dx[0])
+    elif dm is not dx:
+        dx[...] = dm
+
+
+def _kept_by_reset(c: Constants, spikes: Array, charged: Array, slope: Array) -> Array:
+    """What of a small change of the potential is left after the reset, ``[T, ...]``, as a new array.
+
+    After a hard reset nothing where it spiked, after a soft one everything. Where the reset is not detached, the spike
+    that changes too moves the potential as well: by ``reset - m`` (hard) or by ``-threshold`` (soft).
+    """
+    if c.reset is None:
+        if c.detach_reset:
+            return array_module(slope).ones_like(slope)
+        return 1 - c.threshold * slope
+    kept = 1 - spikes
+    if not c.detach_reset:
+        kept += slope * (c.reset - charged)
+    return kept

@@ -131,10 +131,10 @@ def _launch(name: str, c: Constants, inputs: list[Array], outputs: list[Array], 
     Args:
         name: the kernel.
         c: the neuron.
-        inputs, outputs: the kernel's arrays, in its order; the last axis of each is N.
+        inputs, outputs: the kernel's arrays, in its order; the first of the inputs is ``[T, ...]``, and so tells N.
         numbers: its other arguments; a Python float is handed over in the type of the arrays.
     """
-    module, dtype, count = array_module(outputs[0]), outputs[0].dtype, outputs[0].shape[-1]
+    module, dtype, count = array_module(outputs[0]), outputs[0].dtype, inputs[0][0].size
     if count == 0:
         return
     dense = [module.ascontiguousarray(array) for array in inputs + outputs]
@@ -154,8 +154,8 @@ def _reset(c: Constants) -> tuple[np.int32, float]:
 def forward(x: Array, v: Array | None, c: Constants, spikes: Array, charged: Array, final: Array | None) -> None:
     """`kernels.forward` in one launch, with the same arguments."""
     module = array_module(x)
-    v = module.full(spikes.shape[1], c.resting, dtype=x.dtype) if v is None else v
-    final = module.empty(spikes.shape[1], dtype=x.dtype) if final is None else final
+    v = module.full(spikes.shape[1:], c.resting, dtype=x.dtype) if v is None else v
+    final = module.empty(spikes.shape[1:], dtype=x.dtype) if final is None else final
     shape = [np.int32(len(spikes)), np.int32(len(x) == 1)]
     neuron = [float(c.decay), float(c.gain), float(c.offset), float(c.threshold), *_reset(c)]
     _launch("lif_forward", c, [x, v], [spikes, charged, final], [*shape, *neuron])
@@ -163,7 +163,7 @@ def forward(x: Array, v: Array | None, c: Constants, spikes: Array, charged: Arr
 
 def backward(grad: Array, dv: Array | None, c: Constants, spikes: Array, charged: Array, dx: Array) -> None:
     """`kernels.backward` in one launch, with the same arguments; ``spikes`` as the reset saw them."""
-    dv = array_module(grad).zeros(grad.shape[1], dtype=grad.dtype) if dv is None else dv
+    dv = array_module(grad).zeros(grad.shape[1:], dtype=grad.dtype) if dv is None else dv
     shape = [np.int32(len(grad)), np.int32(len(dx) == 1)]
     neuron = [float(c.decay), float(c.gain), float(c.threshold), *_reset(c)]
     slope = [np.int32(c.detach_reset), float(c.surrogate.alpha)]

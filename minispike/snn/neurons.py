@@ -109,27 +109,32 @@ class LIF(FusedOp):
         charged = module.empty((self.steps, count), dtype=x.dtype)
         final = out[self.steps] if self.with_state else None
         spikes = out[: self.steps]
-        flat = x.reshape(len(x), count)
-        seen = kernels.forward(flat, start, self.constants, spikes, charged, final)
+        flat, self.blocks, seen = x.reshape(len(x), count), kernels.blocks(charged, self.steps), []
+        for b in self.blocks:
+            first, last = (None if a is None else a[b] for a in (start, final))
+            seen.append(kernels.forward(flat[:, b], first, self.constants, spikes[:, b], charged[:, b], last))
         if any(self.needs):
-            self.spikes, self.charged, self.seen = spikes, charged, seen
+            pairs = zip(seen, self.blocks, strict=True)
+            self.charged, self.seen = charged, [spikes[:, b] if s is None else s for s, b in pairs]
         return out.reshape(len(out), *x.shape[1:])
 
     def backward_arrays(self, grad: Array) -> Sequence[Array | None]:
         module = array_module(grad)
-        flat = grad.reshape(len(grad), self.spikes.shape[1])
+        flat = grad.reshape(len(grad), self.charged.shape[1])
         dv = None
         if self.with_state:
             dv = flat[self.steps].copy()
         elif self.has_v:
-            dv = module.zeros_like(self.spikes[0])
+            dv = module.zeros_like(self.charged[0])
         dx = module.empty((self.x_shape[0], flat.shape[1]), dtype=grad.dtype)
-        kernels.backward(flat[: self.steps], dv, self.constants, self.spikes, self.charged, dx, self.seen)
+        for seen, b in zip(self.seen, self.blocks, strict=True):
+            spikes_grad, last = flat[: self.steps, b], None if dv is None else dv[b]
+            kernels.backward(spikes_grad, last, self.constants, seen, self.charged[:, b], dx[:, b])
         dx = dx.reshape(self.x_shape)
         return (dx,) if dv is None or not self.has_v else (dx, dv.reshape(self.x_shape[1:]))
 
 
-def _check(x: Tensor, v: Tensor | None, time_steps: int | None) -> int:
+def check_steps(x: Tensor, v: Tensor | None, time_steps: int | None) -> int:
     """The number of time steps, once shapes are known to fit."""
     if x.ndim == 0 or len(x) == 0:
         raise ShapeError(problem("x", expected="[T, ...] with T >= 1", got=f"shape {x.shape}", hint="x[None]"))
@@ -156,7 +161,7 @@ def lif(x: Tensor, neuron: LIFNeuron, *, time_steps: int | None = None) -> Tenso
     Raises:
         ShapeError: x has no time step, or another number than ``time_steps``.
     """
-    return LIF(neuron, _check(x, None, time_steps), with_state=False)(x)
+    return LIF(neuron, check_steps(x, None, time_steps), with_state=False)(x)
 
 
 def lif_with_state(
@@ -174,7 +179,7 @@ def lif_with_state(
     Raises:
         ShapeError: as `lif`, or v has not the shape of one time step of x.
     """
-    steps = _check(x, v, time_steps)
+    steps = check_steps(x, v, time_steps)
     op = LIF(neuron, steps, with_state=True)
     out = op(x) if v is None else op(x, v)
     return out[:steps], out[steps]
@@ -197,7 +202,7 @@ def lif_composed(
     Returns:
         Spikes ``[T, ...]``, membrane potentials before reset ``[T, ...]``, and after reset ``[T, ...]``.
     """
-    steps = _check(x, v, time_steps)
+    steps = check_steps(x, v, time_steps)
     leak = 1.0 / neuron.tau if leak is None else leak
     rest = neuron.resting
     potential = v if v is not None else Tensor._of(array_module(x.array).full(x.shape[1:], rest, dtype=x.dtype))
@@ -256,7 +261,7 @@ def leaky_integrator(x: Tensor, tau: float = 2.0, v: Tensor | None = None) -> tu
     """
     if not tau >= 1:
         raise ConfigError(problem("tau", expected="a number >= 1", got=str(tau), hint="tau=2.0"))
-    steps = _check(x, v, None)
+    steps = check_steps(x, v, None)
     potential = v if v is not None else broadcast_to(Tensor._beside(0.0, [x], x.dtype), x.shape[1:])
     potentials = []
     for t in range(steps):

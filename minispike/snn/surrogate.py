@@ -82,10 +82,10 @@ class ATan(Surrogate):
         return array_module(u).arctan(u * (0.5 * math.pi * self.alpha)) * (1.0 / math.pi) + 0.5
 
     def derivative(self, u: Array) -> Array:
-        u *= 0.5 * math.pi * self.alpha
+        width = 2.0 / (math.pi * self.alpha)  # both halves of the fraction times its square: one pass less over u
         u *= u
-        u += 1.0
-        return array_module(u).divide(0.5 * self.alpha, u, out=u)
+        u += width**2
+        return array_module(u).divide(0.5 * self.alpha * width**2, u, out=u)
 
 
 @dataclass(frozen=True)

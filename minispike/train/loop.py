@@ -20,7 +20,7 @@ from minispike.checkpoint import Arrays, load_tensors, part, save_tensors
 from minispike.errors import ConfigError, TrainingError, problem
 from minispike.graph import add_to
 from minispike.nn.module import Module, Parameter
-from minispike.nn.optim import AdamW, clip_gradients
+from minispike.nn.optim import AdamW, clip_scale, gradient_norm
 from minispike.tensor import Tensor, grad
 from minispike.train.journal import Journal
 from minispike.train.memory import keep_freed_memory
@@ -173,7 +173,8 @@ def train(task: Task, c: TrainConfig, keeper: Keeper) -> Mapping[str, float]:
         TrainingError: a loss is not a number; the last checkpoint stays.
     """
     keep_freed_memory()
-    optimiser = AdamW(task.model.named_parameters(), weight_decay=c.weight_decay, decay_all=c.decay_all)
+    how: dict[str, Any] = {"weight_decay": c.weight_decay, "decay_all": c.decay_all}
+    optimiser = AdamW(task.model.named_parameters(), threads=_side_by_side(task, c), **how)
     selection = _Selection()
     start, before = _resume(task, optimiser, selection, keeper)
     began = saved = time.monotonic()
@@ -206,8 +207,14 @@ def train(task: Task, c: TrainConfig, keeper: Keeper) -> Mapping[str, float]:
     return {"score": selection.best, "step": selection.best_step, "seconds": seconds}
 
 
+def _side_by_side(task: Task, c: TrainConfig) -> int:
+    """How many workers a step has: one for each core, or as many as asked for; on a GPU one."""
+    on_cpu = all(array_module(p.array) is np for p in task.model.parameters())
+    return (c.workers or cores()) if on_cpu else 1
+
+
 def _workers(task: Task, parameters: Sequence[Parameter], c: TrainConfig) -> Processes | Workers[Any, PartResult]:
-    """Who computes the parts: one worker for each core, or as many as asked for; a GPU takes one part at a time."""
+    """Who computes the parts of a batch."""
 
     def compute(part: Any) -> PartResult:
         with np.errstate(all="ignore"):  # what is no number is told by `_step`
@@ -216,8 +223,7 @@ def _workers(task: Task, parameters: Sequence[Parameter], c: TrainConfig) -> Pro
             sound = all(math.isfinite(number) for number in terms.values())
             return PartResult(terms, grad(losses["loss"], parameters, retain_graph=False) if sound else ())
 
-    on_cpu = all(array_module(p.array) is np for p in parameters)
-    count = (c.workers or cores()) if on_cpu else 1
+    count = _side_by_side(task, c)
     return Processes(compute, parameters, count, task.name) if count > 1 and available() else Workers(compute, count)
 
 
@@ -233,6 +239,7 @@ def _step(
     """One change of the weights; the terms of its loss, summed over the parts of the batch."""
     parameters = list(optimiser.parameters.values())
     sums: dict[str, float] = {}
+    owned: set[int] = set()
     optimiser.zero_grad()
     with closing(workers.map(task.parts(step))) as results:
         for terms, gradients in results:
@@ -243,14 +250,23 @@ def _step(
             for p, g in zip(parameters, gradients, strict=True):
                 if g is not None and p.grad is not None:
                     add_to(p.grad.array, g.array)
-                elif g is not None:  # copied: the worker may use its memory for the next part
-                    p.grad = Tensor._of(g.array.copy())
+                elif g is not None:
+                    p.grad = _own(g, owned)
     with np.errstate(all="ignore"):  # `_check_weights` tells of weights that are no numbers
-        norm = clip_gradients(parameters, clip)
+        norm = gradient_norm(parameters)
         if not math.isfinite(norm):
             raise TrainingError(_not_a_number(task.name, "the norm of the gradient", step, norm, checkpoint))
-        optimiser.step(rate)
+        optimiser.step(rate, clip_scale(norm, clip))
     return sums | {"gradient_norm": norm}
+
+
+def _own(gradient: Tensor, owned: set[int]) -> Tensor:
+    """A gradient to which others are added: copied, if its memory is a worker's, or another parameter's too."""
+    array = gradient.array
+    if array.base is None and id(array) not in owned:
+        owned.add(id(array))
+        return gradient
+    return Tensor._of(array.copy())
 
 
 def _check_weights(task: Task, step: int, checkpoint: Path) -> None:

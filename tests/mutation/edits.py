@@ -45,7 +45,7 @@ _OPS = ("ops_corners", "erf", "tensor", "callers_arrays", "backward", "ops")
 _ENGINE = ("backward", "tensor", "ops_corners", "callers_arrays", "strict_cupy", "gradcheck")
 _NEURONS = ("neurons", "fused_neurons", "surrogates", "fused")
 _CHECKER = ("gradcheck", "diagnosis")
-_FUSED = ("fused", "nn", "callers_arrays", "strict_cupy")
+_FUSED = ("fused", "spiking_linear", "nn", "callers_arrays", "strict_cupy")
 
 SUBSETS: dict[str, tuple[str, ...]] = {
     "minispike/ops/": _OPS,
@@ -60,7 +60,8 @@ SUBSETS: dict[str, tuple[str, ...]] = {
     "minispike/verdict.py": _CHECKER,
     "minispike/snn/constants.py": _NEURONS,
     "minispike/snn/neurons.py": _NEURONS,
-    "minispike/snn/kernels.py": _NEURONS,
+    "minispike/snn/kernels.py": (*_NEURONS, "spiking_linear"),
+    "minispike/snn/spiking_linear.py": ("spiking_linear", "fused"),
     "minispike/snn/kernels_cuda.py": ("kernels_cuda", "kernels_cuda_layers"),
     "minispike/snn/surrogate.py": ("surrogates", "neurons", "fused_neurons", "kernels_cuda", "kernels_cuda_layers"),
     "minispike/snn/attention.py": _FUSED,

@@ -1,0 +1,141 @@
+"""A spiking layer as one op: linear map, layer norm, neurons.
+
+Most of a SpikeBERT is this layer. Its products of matrices are made for the whole layer at once; everything else is
+done for one block of tokens after the other, small enough for its arrays to stay in a core's cache: forward the norm
+and then all time steps of the neurons; backward the neurons back through time and then the norm. What backward needs
+of the neurons, potentials and spikes, it computes again from the normalised currents: so a layer keeps one number for
+each output.
+
+The equations are those of `minispike.nn.functional.normed_linear` and `minispike.snn.neurons.lif`. The gain of the
+neurons' input and its offset are constants, and are put into the weight and the bias of the norm.
+"""
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from minispike.backend import Array, array_module
+from minispike.nn.functional import centred, check_linear, check_norm, normed_linear_composed
+from minispike.nn.rows import as_rows, column_sums, normalise, normalised_gradient, scale_gradients, spread
+from minispike.ops.op import FusedOp
+from minispike.smooth import smooth_spikes, spikes_are_smooth
+from minispike.snn import kernels
+from minispike.snn.neurons import LIFNeuron, check_steps, lif_composed
+from minispike.tensor import Tensor
+
+
+class SpikingLinear(FusedOp):
+    """Linear map, layer norm and neurons with a backward by hand; see `spiking_linear`."""
+
+    def __init__(self, neuron: LIFNeuron, steps: int, eps: float) -> None:
+        c = neuron.constants()
+        self.gain, self.offset = c.gain, c.offset
+        self.constants, self.steps, self.eps = replace(c, gain=1.0, offset=0.0), steps, eps
+
+    def forward(self, x: Array, weight: Array, bias: Array, norm_weight: Array, norm_bias: Array) -> Array:
+        check_linear(x, weight, bias)
+        check_norm((*x.shape[:-1], len(weight)), norm_weight, norm_bias)
+        self.x, self.smooth = x, spikes_are_smooth()
+        self.scale, self.shift = norm_weight * self.gain, norm_bias * self.gain + self.offset
+        self.centred, bias = centred(weight, bias)
+        self.normal = (as_rows(x) @ self.centred.T).reshape(len(x), -1, len(weight))  # [T or 1, N, out]
+        module, shape = array_module(x), self.normal.shape
+        self.inverse = module.empty((*shape[:2], 1), dtype=x.dtype)
+        spikes = module.empty((self.steps, *shape[1:]), dtype=x.dtype)
+        self.blocks, self.seen = kernels.blocks(self.normal, self.steps), []
+        bias, scale, shift = self._spread(bias, self.scale, self.shift)
+        for b in self.blocks:
+            normal = self.normal[:, b]
+            count = normal.shape[1]
+            normal += bias[:count]
+            self.inverse[:, b] = normalise(normal, self.eps)
+            self.seen.append(self._fire(normal, scale[:count], shift[:count], spikes[:, b])[1])
+        return spikes.reshape(self.steps, *x.shape[1:-1], len(weight))
+
+    def _spread(self, *vectors: Array) -> list[Array]:
+        """Each of these beside the rows of a block."""
+        count = self.blocks[0].stop if self.blocks else 0
+        return [spread(vector, count) for vector in vectors]
+
+    def _fire(
+        self, normal: Array, scale: Array, shift: Array, spikes: Array, seen: Array | None = None
+    ) -> tuple[Array, Array | None]:
+        """What the neurons of a block make of its normalised currents ``[T or 1, n, out]``.
+
+        Fills ``spikes`` and returns the potentials before reset, and the spikes as the resets saw them if these are
+        others; ``seen`` are those of an earlier run.
+        """
+        current = normal * scale
+        current += shift
+        module, steps = array_module(current), self.steps
+        charged = current if len(current) == steps else module.empty((steps, *current.shape[1:]), dtype=current.dtype)
+        return charged, kernels.forward(current, None, self.constants, spikes, charged, None, seen)
+
+    def backward_arrays(self, grad: Array) -> Sequence[Array | None]:
+        module = array_module(grad)
+        grad = grad.reshape(self.steps, *self.normal.shape[1:])
+        drows = module.empty_like(self.normal)
+        dscale, dshift, dbias = (module.zeros_like(self.scale) for _ in range(3))
+        scale, shift = self._spread(self.scale, self.shift)
+        for b, seen in zip(self.blocks, self.seen, strict=True):
+            normal, part = self.normal[:, b], drows[:, b]
+            count = normal.shape[1]
+            spikes = module.empty(grad[:, b].shape, dtype=grad.dtype)
+            with smooth_spikes(self.smooth):
+                charged, _ = self._fire(normal, scale[:count], shift[:count], spikes, seen)
+            reset_by = spikes if seen is None else seen
+            kernels.backward(grad[:, b], None, self.constants, reset_by, charged, part)  # of the currents
+            for total, more in zip((dscale, dshift), scale_gradients(part, normal), strict=True):
+                total += more
+            part *= scale[:count]
+            normalised_gradient(part, normal, self.inverse[:, b])  # of what the linear map puts out
+            dbias += column_sums(part)
+        rows = as_rows(drows)
+        dx = (rows @ self.centred).reshape(self.x.shape) if self.needs[0] else None
+        return dx, *centred(rows.T @ as_rows(self.x), dbias), dscale * self.gain, dshift * self.gain
+
+
+def spiking_linear(
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor,
+    norm_weight: Tensor,
+    norm_bias: Tensor,
+    neuron: LIFNeuron,
+    *,
+    eps: float = 1e-5,
+    time_steps: int | None = None,
+) -> Tensor:
+    """Spikes of neurons at rest, whose input current is the layer norm of a linear map, as one op.
+
+    Args:
+        x: ``[T, ..., in]``, or ``[1, ..., in]`` for an input that stays the same over ``time_steps``.
+        weight, bias: of the linear map, ``[out, in]`` and ``[out]``.
+        norm_weight, norm_bias: of the layer norm, ``[out]``.
+        neuron: the constants.
+        eps: added to the variance (dimensionless).
+        time_steps: T, where x is not to say it.
+
+    Returns:
+        Spikes ``[T, ..., out]``, 0 or 1 in the type of x.
+
+    Raises:
+        ShapeError: as `minispike.nn.functional.normed_linear` and `minispike.snn.neurons.lif`.
+    """
+    steps = check_steps(x, None, time_steps)
+    return SpikingLinear(neuron, steps, eps)(x, weight, bias, norm_weight, norm_bias)
+
+
+def spiking_linear_composed(
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor,
+    norm_weight: Tensor,
+    norm_bias: Tensor,
+    neuron: LIFNeuron,
+    *,
+    eps: float = 1e-5,
+    time_steps: int | None = None,
+) -> Tensor:
+    """`spiking_linear` in elementary ops, one time step after the other."""
+    current = normed_linear_composed(x, weight, bias, norm_weight, norm_bias, eps)
+    return lif_composed(current, neuron, time_steps=time_steps)[0]
