@@ -183,6 +183,8 @@ def _add_settings(parser: argparse.ArgumentParser, default: str) -> None:
     group.add_argument("--config", metavar="FILE", help="TOML file with settings")
     group.add_argument("--backend", metavar="NAME", help=_BACKEND)
     group.add_argument("--seed", type=int, metavar="N", help="of everything random (default: 0)")
+    text = "compute two sentences at a time, which takes longer (low_memory=true in every phase)"
+    group.add_argument("--low-memory", action="store_true", help=text)
     example = "any setting, such as stage2.steps=9"
     group.add_argument("--set", action="extend", nargs="+", default=[], metavar="KEY=VALUE", help=example)
 

@@ -130,6 +130,9 @@ def test_settings_are_listed_and_the_last_word_counts(tmp_path: Path, monkeypatc
     ):
         outcome = minispike("distill", "--list-settings", *wrong)
         assert outcome.code == 2 and told in outcome.err
+    for phase in ("teacher.pretraining", "teacher.finetuning", "stage1", "stage2"):
+        assert (value(f"{phase}.low_memory"), value(f"{phase}.low_memory", "--low-memory")) == ("false", "true")
+    assert value("stage1.low_memory", "--low-memory", "--set", "stage1.low_memory=false") == "false"
     assert value("preset", "--data", "x", "--preset", "tiny") == '"tiny"'
     assert (value("preset", "--config", file), value("student.dim", "--config", file)) == ('"mini"', mini)
     assert value("preset", "--config", file, "--preset", "base") == '"base"'
@@ -198,7 +201,9 @@ def test_no_run_begins_in_an_occupied_folder(finished: Finished, tmp_path: Path)
     assert snapshot(tmp_path) == {"file": b"mine"}
 
 
-@pytest.mark.parametrize("flags", [["--seed", 1], ["--set", "seed=1"], ["--data", "x"], ["--out", "x"], ["--seeds", 2]])
+@pytest.mark.parametrize(
+    "flags", [["--seed", 0], ["--low-memory"], ["--set", "seed=1"], ["--data", "x"], ["--out", "x"], ["--seeds", 2]]
+)
 def test_resume_takes_no_settings(finished: Finished, flags: list[object]) -> None:
     outcome = minispike("distill", "--resume", finished[0], *flags)
     assert_mistake(outcome, "--resume: expected no settings beside it", f"got {flags[0]};")

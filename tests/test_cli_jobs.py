@@ -6,7 +6,19 @@ from typing import Any
 
 import numpy as np
 import pytest
-from tiny import MODELS, TEACHER, Outcome, assert_mistake, distill, interrupt, minispike, results, reviews, snapshot
+from tiny import (
+    BRIEF,
+    MODELS,
+    TEACHER,
+    Outcome,
+    assert_mistake,
+    distill,
+    interrupt,
+    minispike,
+    results,
+    reviews,
+    snapshot,
+)
 
 import minispike as package
 from minispike.runfolder import read_config
@@ -51,6 +63,20 @@ def test_no_seeds_is_a_mistake(tmp_path: Path) -> None:
     assert_mistake(distill(tmp_path / "run", flags=["--seeds", 0]), "--seeds: expected a number >= 1, got 0")
     (tmp_path / "seeds.json").write_text("{}", encoding="utf-8")
     assert_mistake(minispike("distill", "--resume", tmp_path), "expected a plan of seeds")
+
+
+# ---- Little memory
+
+
+def test_with_little_memory_a_run_is_one_of_small_parts(tmp_path: Path) -> None:
+    """A batch of 8 in four parts, in every phase, by one worker."""
+    phases = ("teacher.pretraining", "teacher.finetuning", "stage1", "stage2")
+    parts = [f"{phase}.{setting}" for phase in phases for setting in ("accumulate=4", "workers=1")]
+    found, expected = tmp_path / "low", tmp_path / "parts"
+    assert distill(found, *BRIEF, flags=["--low-memory"]).code == 0
+    assert distill(expected, *BRIEF, *parts).code == 0
+    for name, value in results(expected).items():
+        assert name == "state" or results(found)[name] == value, name
 
 
 # ---- Teachers

@@ -15,10 +15,12 @@ pytest.importorskip("safetensors")
 
 from toy_regression import TRUTH, Regression, assert_same_weights, losses_of, run
 
+from minispike.backend import array_module
 from minispike.checkpoint import load_tensors
 from minispike.errors import ConfigError, TrainingError
 from minispike.ops import mean
 from minispike.tensor import Tensor
+from minispike.train import loop
 from minispike.train.journal import Journal
 from minispike.train.loop import SelectedConfig, TrainConfig, _evaluation_due
 
@@ -227,6 +229,16 @@ def test_a_gradient_that_is_no_number(tmp_path: Path) -> None:
     task = Steep(3, "loss", 1.0)
     with np.errstate(all="ignore"), pytest.raises(TrainingError, match="toy, step 3: the norm of the gradient"):
         run(tmp_path, task)
+
+
+def test_where_memory_is_short_two_sentences_are_computed_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    parts = {size: TrainConfig(batch_size=size, low_memory=True).parts() for size in (1, 2, 3, 8, 9)}
+    assert parts == {1: 1, 2: 1, 3: 2, 8: 4, 9: 5}
+    assert TrainConfig(batch_size=8, low_memory=True, accumulate=3).parts() == 3
+    monkeypatch.setattr(loop, "cores", lambda: 4)
+    task, settings = Regression(), ({}, {"low_memory": True}, {"low_memory": True, "workers": 3})
+    found = [loop._side_by_side(task, TrainConfig(**how)) for how in settings]
+    assert found == ([4, 1, 3] if array_module(task.model.weight.array) is np else [1, 1, 1])
 
 
 @pytest.mark.parametrize(

@@ -23,6 +23,9 @@ FLAGS = {
 }
 """Flags that are settings, with their keys."""
 
+PHASES = ("teacher.pretraining", "teacher.finetuning", "stage1", "stage2")
+"""The sections of settings that say how a phase is trained."""
+
 PATHS = (("data", "path"), ("data", "text"), ("teacher", "path"), ("teacher", "cache_folder"))
 """Settings that are paths, as section and name."""
 
@@ -49,6 +52,8 @@ def assemble(args: Namespace, *, own_data: bool = False) -> RunConfig:
         if value == "":  # of a variable of the shell that is not set, say: the default would surprise
             raise ConfigError(problem(f"--{flag}", expected="a value", got="nothing", hint=f"leaving --{flag} out"))
     flags = [f"{FLAGS[flag]}={value}" for flag, value in given.items() if value is not None]
+    if getattr(args, "low_memory", False):
+        flags += [f"{phase}.low_memory=true" for phase in PHASES]
     config = override(replace(config, preset=name), [*flags, *args.set])
     if config.preset != name:
         hint = f"--preset {config.preset or 'mini'}"
@@ -77,8 +82,9 @@ def refuse_settings(args: Namespace, *also: str) -> None:
     Raises:
         ConfigError: such a flag was given.
     """
-    names = [*FLAGS, "preset", "config", "set", "out", *also]
-    given = [f"--{name}" for name in names if getattr(args, name, None) not in (None, [])]
+    names = [*FLAGS, "preset", "config", "low_memory", "set", "out", *also]
+    values = {name: getattr(args, name, None) for name in names}
+    given = [f"--{n.replace('_', '-')}" for n, v in values.items() if v is not False and v not in (None, [])]
     if given:
         expected, hint = "no settings beside it, for the run has its own", "--resume alone, or a new run"
         raise ConfigError(problem("--resume", expected=expected, got=", ".join(given), hint=hint))

@@ -33,6 +33,10 @@ LOG_POINTS = 200
 """About how many lines of losses a phase leaves in the journal."""
 
 
+LEAST_PART = 2
+"""Sentences of a part where memory is short."""
+
+
 @dataclass(frozen=True)
 class TrainConfig:
     """How a phase is optimised, one that keeps its last weights."""
@@ -47,7 +51,8 @@ class TrainConfig:
     floor: float = field(default=0.0, metadata={"help": "share of the peak at the last step"})
     clip: float = field(default=1.0, metadata={"help": "largest norm of the gradient; 0: any"})
     accumulate: int = field(default=0, metadata={"help": "parts a batch is computed in; 0: two, on a GPU one"})
-    workers: int = field(default=0, metadata={"help": "parts computed side by side; 0: one a core; 1: least memory"})
+    workers: int = field(default=0, metadata={"help": "parts computed side by side; 0: one a core"})
+    low_memory: bool = field(default=False, metadata={"help": "parts of two sentences, one after the other"})
 
     def __post_init__(self) -> None:
         self._check(1, "steps", "batch_size")
@@ -63,9 +68,13 @@ class TrainConfig:
     def parts(self) -> int:
         """The parts that a batch is computed in, whose gradients are added up.
 
-        On the backend in use: two workers make the most of a CPU's cores, while a GPU is best given all at once.
+        On the backend in use: two workers make the most of a CPU's cores, while a GPU is best given all at once. With
+        ``low_memory``, as many as it takes for none to have more than two sentences.
         """
-        return self.accumulate or min(USUAL if default_module() is np else 1, self.batch_size)
+        usual = USUAL if default_module() is np else 1
+        if self.low_memory:
+            usual = -(-self.batch_size // LEAST_PART)
+        return self.accumulate or min(usual, self.batch_size)
 
     def rates(self) -> Schedule:
         """The learning rate over the phase."""
@@ -208,9 +217,10 @@ def train(task: Task, c: TrainConfig, keeper: Keeper) -> Mapping[str, float]:
 
 
 def _side_by_side(task: Task, c: TrainConfig) -> int:
-    """How many workers a step has: one for each core, or as many as asked for; on a GPU one."""
+    """How many workers a step has: as many as asked for, or one a core; one where memory is short, and on a GPU."""
     on_cpu = all(array_module(p.array) is np for p in task.model.parameters())
-    return (c.workers or cores()) if on_cpu else 1
+    usual = 1 if c.low_memory else cores()
+    return (c.workers or usual) if on_cpu else 1
 
 
 def _workers(task: Task, parameters: Sequence[Parameter], c: TrainConfig) -> Processes | Workers[Any, PartResult]:
