@@ -174,9 +174,22 @@ def scatter_add(target: Array, index: Array, values: Array) -> None:
     if array_module(target) is not np:
         array_module(target).add.at(target, index, values)
         return
-    if len(index) == 0:
-        return
+    if len(index):
+        rows, sums = sum_rows(index, values)
+        target[rows] += sums
+
+
+def sum_rows(index: Array, values: Array) -> tuple[Array, Array]:
+    """The sums of rows of equal index, on NumPy.
+
+    Args:
+        index: ``[N]`` integers, N > 0.
+        values: ``[N, D]``.
+
+    Returns:
+        The indices, ascending, each once, ``[R]``, and the sum of the rows of each, ``[R, D]``.
+    """
     order = np.argsort(index, kind="stable")
     rows = index[order]
     starts = np.flatnonzero(np.concatenate(([True], rows[1:] != rows[:-1])))
-    target[rows[starts]] += np.add.reduceat(values[order], starts, axis=0)
+    return rows[starts], np.add.reduceat(values[order], starts, axis=0)

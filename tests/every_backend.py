@@ -34,8 +34,8 @@ ONCE = frozenset(
     " layers_downward metrics mutation_list onnx_export onnx_origins onnx_teacher overlap progress records report"
     " reviews schedule seeds_summary settings settings_overrides settings_toml start surgery teacher_cache tokenizer"
     " torch_file viz"
-    # about the backends themselves, and the copies of a process, which a CPU alone has
-    " backend callers_arrays every_backend kernels_cuda kernels_cuda_layers processes strict_cupy workers"
+    # about the backends themselves, and what a CPU alone has: copies of a process, gradients of some rows
+    " backend callers_arrays every_backend row_gradient kernels_cuda kernels_cuda_layers processes strict_cupy workers"
     # to the last bit, in second processes
     " default_run resume".split()
 )

@@ -16,7 +16,7 @@ MAP = (
     "files torch_file checkpoint",
     "backend",
     "modes smooth",
-    "graph tensor",
+    "graph tensor row_gradient",
     "ops",
     "differences nesting diagnosis verdict gradcheck",
     "nn",

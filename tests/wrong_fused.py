@@ -126,9 +126,10 @@ def assigned(right: Any, op: F.Embedding, grad: Array) -> Arrays:
     return (dw,)
 
 
-def first_row_frozen(dw: Array) -> Array:
-    dw[0] = 0.0
-    return dw
+def first_row_frozen(dw: Any) -> Array:
+    dense = dw.array.copy() if isinstance(dw, Tensor) else dw  # rows on a CPU, all of them on a GPU
+    dense[0] = 0.0
+    return dense
 
 
 def embedded(weight: Tensor) -> Tensor:

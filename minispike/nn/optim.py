@@ -1,8 +1,9 @@
 """AdamW, and the clipping of gradients."""
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -10,6 +11,7 @@ import numpy as np
 from minispike.backend import Array, array_module, copied, lock, to_numpy, unlock
 from minispike.errors import CheckpointError, problem
 from minispike.nn.module import Parameter
+from minispike.row_gradient import RowGradient, numbers
 from minispike.tensor import Tensor
 
 CHUNK = 65536
@@ -59,6 +61,7 @@ class AdamW:
         self.steps = 0
         self.first: dict[str, Array] = {}  # the moments of parameters that have had a gradient; of others they are 0
         self.second: dict[str, Array] = {}
+        self._moved: dict[str, Array] = {}  # which rows of a table have had a gradient
         self._threads, self._pool = threads, ThreadPoolExecutor(threads) if threads > 1 else None
 
     def step(self, learning_rate: float, scale: float = 1.0) -> None:
@@ -69,31 +72,66 @@ class AdamW:
             scale: what the gradients are multiplied with first; see `clip_scale`.
         """
         self.steps += 1
-        pieces: list[tuple[list[Array], float]] = []
-        changed: list[Parameter] = []
-        for name, p in self.parameters.items():
-            if p.grad is None:
-                continue
+        pieces: list[Callable[[], None]] = []
+        given = {name: p for name, p in self.parameters.items() if p.grad is not None}
+        for name, p in given.items():
             if name not in self.first:
                 self.first[name], self.second[name] = _moment(p), _moment(p)
             if not p.array.flags.c_contiguous:
                 p.array = p.array.copy()
             unlock(p.array)
-            changed.append(p)
-            chunk = CHUNK if array_module(p.array) is np else p.size
-            flat = [a.reshape(-1) for a in (p.array, p.grad.array, self.first[name], self.second[name])]
-            for start in range(0, p.size, max(chunk, 1)):
-                pieces.append(([a[start : start + chunk] for a in flat], self.decay[name]))
+            pieces += self._pieces(name, p, learning_rate, scale)
 
-        def update(share: int) -> None:
-            for (p_, g, m, v), decay in pieces[share :: self._threads]:
-                self._update(p_, g, m, v, learning_rate, scale, decay)
+        told = np.geterr()  # which belongs to a thread
 
-        for _ in map(update, (0,)) if self._pool is None else self._pool.map(update, range(self._threads)):
+        def share(number: int) -> None:
+            with np.errstate(**told):
+                for piece in pieces[number :: self._threads]:
+                    piece()
+
+        for _ in map(share, (0,)) if self._pool is None else self._pool.map(share, range(self._threads)):
             pass
-        for p in changed:
+        for p in given.values():
             lock(p.array)
             p.version += 1
+
+    def _pieces(self, name: str, p: Parameter, learning_rate: float, scale: float) -> Iterator[Callable[[], None]]:
+        """The step of a parameter as pieces of work that depend on nothing but their own numbers."""
+        assert p.grad is not None
+        arrays, how = (p.array, self.first[name], self.second[name]), (learning_rate, scale, self.decay[name])
+        if (rows := self._moving_rows(name, p)) is not None:
+            grad = np.zeros((len(rows), p.shape[1]), dtype=p.dtype)
+            grad[np.searchsorted(rows, p.grad.rows)] = p.grad.values  # type: ignore[attr-defined]
+            size = max(CHUNK // max(p.shape[1], 1), 1)
+            for start in range(0, len(rows), size):
+                yield partial(self._update_rows, rows[start : start + size], grad[start : start + size], arrays, how)
+            return
+        size = CHUNK if array_module(p.array) is np else max(p.size, 1)
+        p_, m, v, g = (a.reshape(-1) for a in (*arrays, p.grad.array))
+        for start in range(0, p.size, size):
+            piece = slice(start, start + size)
+            yield partial(self._update, p_[piece], g[piece], m[piece], v[piece], *how)
+
+    def _moving_rows(self, name: str, p: Parameter) -> Array | None:
+        """The rows of a table that a step moves, where these are few: those that have had a gradient, now or before.
+
+        The moments of all others are 0, and so is what is taken from them. None: all rows, as where weights decay.
+        """
+        if not isinstance(p.grad, RowGradient) or self.decay[name] or not self.eps:
+            self._moved.pop(name, None)
+            return None
+        if name not in self._moved:
+            self._moved[name] = self.first[name].any(axis=1) | self.second[name].any(axis=1)
+        self._moved[name][p.grad.rows] = True
+        rows = np.flatnonzero(self._moved[name])
+        return rows if len(rows) <= len(p) // 2 else None
+
+    def _update_rows(self, rows: Array, g: Array, arrays: Sequence[Array], how: tuple[float, float, float]) -> None:
+        """The equations above on some rows of a table."""
+        p, m, v = (a[rows] for a in arrays)
+        self._update(p, g, m, v, *how)
+        for array, values in zip(arrays, (p, m, v), strict=True):
+            array[rows] = values
 
     def _update(self, p: Array, g: Array, m: Array, v: Array, learning_rate: float, scale: float, decay: float) -> None:
         """The equations above on one chunk, in place."""
@@ -143,6 +181,7 @@ class AdamW:
             got = f"{len(state)} tensors with other names or shapes"
             hint = "the checkpoint of this run"
             raise CheckpointError(problem("optimiser", expected=f"{len(expected)} moments", got=got, hint=hint))
+        self._moved.clear()
         for kind, moments in self._moments():
             moments.clear()
             for name, p in self.parameters.items():
@@ -158,7 +197,7 @@ def _moment(p: Parameter) -> Array:
 
 def gradient_norm(parameters: Iterable[Parameter]) -> float:
     """The norm of all gradients together."""
-    gradients = [p.grad.array for p in parameters if p.grad is not None]
+    gradients = [numbers(p.grad) for p in parameters if p.grad is not None]
     return math.sqrt(sum(float(array_module(g).vdot(g, g)) for g in gradients))
 
 

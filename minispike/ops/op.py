@@ -12,6 +12,7 @@ from minispike.backend import Array
 from minispike.errors import AutogradError, MinispikeError, ShapeError, problem
 from minispike.graph import Node
 from minispike.modes import grad_enabled, is_float
+from minispike.row_gradient import RowGradient
 from minispike.tensor import Tensor, TensorLike
 
 
@@ -62,9 +63,9 @@ class Op:
 class FusedOp(Op):
     """An op whose backward is written by hand on arrays: fast, and differentiable once.
 
-    ``forward`` keeps on ``self`` what ``backward_arrays(grad)`` needs, which returns one new array (or None)
-    an input. Each fused op stands next to a composition of elementary ops that computes the same, and to which
-    the tests hold it equal.
+    ``forward`` keeps on ``self`` what ``backward_arrays(grad)`` needs, which returns one new array (or None, or a
+    `RowGradient`) an input. Each fused op stands next to a composition of elementary ops that computes the same, and
+    to which the tests hold it equal.
     """
 
     needs: tuple[bool, ...] = ()
@@ -75,7 +76,7 @@ class FusedOp(Op):
         self.needs = tuple(grad_enabled() and t.requires_grad for t in tensors)
         return super().__call__(*tensors)
 
-    def backward_arrays(self, grad: Array) -> Sequence[Array | None]:
+    def backward_arrays(self, grad: Array) -> Sequence[Array | RowGradient | None]:
         raise AssertionError(f"{type(self).__name__} has no backward_arrays")  # every fused op defines it
 
     def input_gradients(self, grad: Tensor, out: Tensor, node: Node, create_graph: bool) -> Sequence[Tensor | None]:
@@ -92,11 +93,11 @@ class FusedOp(Op):
         if not isinstance(gradients, list | tuple):
             return gradients  # the engine says what it should be
         for i, g in enumerate(gradients):
-            if g is not None and (not is_float(g) or isinstance(g, Tensor)):
+            if g is not None and not isinstance(g, RowGradient) and (not is_float(g) or isinstance(g, Tensor)):
                 expected, got = "an array of floats, or None", f"{_kind(g)} as number {i}"
                 name, hint = f"backward of {type(self).__name__}", "an array of the input's shape and type"
                 raise AutogradError(problem(name, expected=expected, got=got, hint=hint))
-        return [None if g is None else Tensor._of(g) for g in gradients]
+        return [g if g is None or isinstance(g, RowGradient) else Tensor._of(g) for g in gradients]
 
 
 def _kind(value: object) -> str:

@@ -18,9 +18,9 @@ import numpy as np
 from minispike.backend import array_module, default_module
 from minispike.checkpoint import Arrays, load_tensors, part, save_tensors
 from minispike.errors import ConfigError, TrainingError, problem
-from minispike.graph import add_to
 from minispike.nn.module import Module, Parameter
 from minispike.nn.optim import AdamW, clip_scale, gradient_norm
+from minispike.row_gradient import RowGradient, plus
 from minispike.tensor import Tensor, grad
 from minispike.train.journal import Journal
 from minispike.train.memory import keep_freed_memory
@@ -258,10 +258,8 @@ def _step(
                     raise TrainingError(_not_a_number(task.name, name, step, number, checkpoint))
                 sums[name] = sums.get(name, 0.0) + number
             for p, g in zip(parameters, gradients, strict=True):
-                if g is not None and p.grad is not None:
-                    add_to(p.grad.array, g.array)
-                elif g is not None:
-                    p.grad = _own(g, owned)
+                if g is not None:
+                    p.grad = _own(g, owned) if p.grad is None else plus(p.grad, g)
     with np.errstate(all="ignore"):  # `_check_weights` tells of weights that are no numbers
         norm = gradient_norm(parameters)
         if not math.isfinite(norm):
@@ -272,6 +270,8 @@ def _step(
 
 def _own(gradient: Tensor, owned: set[int]) -> Tensor:
     """A gradient to which others are added: copied, if its memory is a worker's, or another parameter's too."""
+    if isinstance(gradient, RowGradient):
+        return gradient
     array = gradient.array
     if array.base is None and id(array) not in owned:
         owned.add(id(array))

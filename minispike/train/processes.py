@@ -28,6 +28,7 @@ import numpy as np
 from minispike.backend import lock, unlock
 from minispike.errors import TrainingError, problem, warn
 from minispike.nn.module import Parameter
+from minispike.row_gradient import RowGradient
 from minispike.tensor import Tensor
 from minispike.train.workers import single_threaded_products
 
@@ -156,7 +157,7 @@ class _Helper:
         if isinstance(terms, BaseException):
             raise terms
         pairs = zip(self._gradients, found, strict=True) if found else ()
-        return PartResult(terms, [Tensor._of(array[...]) if there else None for array, there in pairs])
+        return PartResult(terms, [_received(array, sent) for array, sent in pairs])
 
     def _receive(self) -> Any:
         try:
@@ -217,10 +218,23 @@ def _serve(
             except Exception as error:
                 _send_error(pipe, error)
                 continue
-            for array, gradient in zip(gradients, found, strict=False):
-                if gradient is not None:
-                    array[...] = gradient.array
-            pipe.send((dict(terms), [gradient is not None for gradient in found]))
+            pipe.send((dict(terms), [_left(array, g) for array, g in zip(gradients, found, strict=False)]))
+
+
+def _left(array: Any, gradient: Tensor | None) -> Any:
+    """Leave a gradient in shared memory; what is sent in its place: whether there is one, or rows, which are few."""
+    if isinstance(gradient, RowGradient):
+        return gradient.rows, gradient.values
+    if gradient is not None:
+        array[...] = gradient.array
+    return gradient is not None
+
+
+def _received(array: Any, sent: Any) -> Tensor | None:
+    """The gradient that `_left` has left."""
+    if isinstance(sent, tuple):
+        return RowGradient(len(array), *sent)
+    return Tensor._of(array[...]) if sent else None
 
 
 def _send_error(pipe: Connection, error: Exception) -> None:

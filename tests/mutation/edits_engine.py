@@ -147,8 +147,8 @@ EDITS: dict[str, list[tuple[str, str, str]]] = {
             "np.add.reduceat(values, starts, axis=0)",
             "the rows are not put in the order of the index",
         ),
-        ("target[rows[starts]] += np.add", "target[rows[starts]] = np.add", "= for +="),
-        ("    if len(index) == 0:\n        return\n", "", "no index at all is forgotten"),
+        ("target[rows] += sums", "target[rows] = sums", "= for +="),
+        ("    if len(index):\n        rows, sums", "    if True:\n        rows, sums", "no index at all is forgotten"),
         (
             "np.flatnonzero(np.concatenate(([True], rows[1:] != rows[:-1])))",
             "np.flatnonzero(np.concatenate((rows[1:] != rows[:-1], [True])))",

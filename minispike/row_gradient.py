@@ -1,0 +1,80 @@
+"""The gradient of a table of embeddings: zero but for the rows that were looked up.
+
+A vocabulary has tens of thousands of rows, and a batch meets hundreds. What is zero is neither stored, nor added up,
+nor sent from one process to another, and an optimiser need not move it. Whoever takes the gradient for an ordinary
+tensor gets one: its array is made when it is first asked for.
+"""
+
+from typing import Any
+
+import numpy as np
+
+from minispike import backend
+from minispike.backend import Array
+from minispike.graph import add_to
+from minispike.tensor import Tensor
+
+
+class RowGradient(Tensor):
+    """A gradient ``[V, D]`` some of whose rows are not zero; arrays of NumPy's.
+
+    Args:
+        length: V.
+        rows: ``[R]`` their numbers, ascending, each once.
+        values: ``[R, D]`` these rows.
+    """
+
+    __slots__ = ("_dense", "length", "rows", "values")
+
+    def __init__(self, length: int, rows: Array, values: Array) -> None:
+        self.requires_grad, self.grad, self.node, self.version = False, None, None, 0
+        self.length, self.rows, self.values = length, rows, values
+        self._dense: Array = None
+
+    @classmethod
+    def added_up(cls, length: int, index: Array, values: Array) -> "RowGradient":
+        """The gradient that adds ``values[i]`` to row ``index[i]`` for each i, repeated ones included."""
+        return cls(length, *backend.sum_rows(index, values))
+
+    @property
+    def array(self) -> Array:
+        """All rows, ``[V, D]``."""
+        if self._dense is None:
+            dense = np.zeros(self.shape, dtype=self.dtype)
+            dense[self.rows] = self.values
+            backend.lock(dense)
+            self._dense = dense
+        return self._dense
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return (self.length, self.values.shape[1])
+
+    @property
+    def size(self) -> int:
+        return self.length * int(self.values.shape[1])
+
+    @property
+    def dtype(self) -> Any:
+        return self.values.dtype
+
+
+def numbers(gradient: Tensor) -> Array:
+    """The numbers of a gradient that may be other than zero, in some shape."""
+    return gradient.values if isinstance(gradient, RowGradient) else gradient.array
+
+
+def plus(total: Tensor, more: Tensor) -> Tensor:
+    """The sum of two gradients of one tensor; ``total`` may be changed in place, and nobody else may hold its array."""
+    if isinstance(total, RowGradient) and isinstance(more, RowGradient):
+        index, values = (np.concatenate(pair) for pair in ((total.rows, more.rows), (total.values, more.values)))
+        return RowGradient.added_up(total.length, index, values)
+    if isinstance(total, RowGradient):
+        total, more = Tensor._of(more.array.copy()), total
+    if isinstance(more, RowGradient):
+        backend.unlock(total.array)
+        total.array[more.rows] += more.values
+        backend.lock(total.array)
+    else:
+        add_to(total.array, more.array)
+    return total
