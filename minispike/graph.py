@@ -5,7 +5,7 @@ long as somebody holds its root. The walk is iterative: a spiking network unroll
 """
 
 from collections.abc import Collection, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from minispike.backend import Array, lock, unlock
 from minispike.errors import AutogradError, MinispikeError, problem
@@ -16,6 +16,38 @@ if TYPE_CHECKING:
     from minispike.tensor import Tensor
 
 
+class Shadow:
+    """What a graph holds of a tensor whose values no backward will read: its history, shape and type.
+
+    So the values live as long as somebody holds the tensor, and not as long as the graph.
+    """
+
+    __slots__ = ("dtype", "node", "shape")
+    requires_grad, version = True, 0
+
+    def __init__(self, tensor: "Tensor") -> None:
+        self.node, self.shape, self.dtype = tensor.node, tensor.shape, tensor.dtype
+
+    @property
+    def ndim(self) -> int:
+        """The number of axes."""
+        return len(self.shape)
+
+
+def _held(tensor: "Tensor", op: "Op") -> "Tensor":
+    """What the graph holds of an input of ``op``: a leaf as it is, and a tensor that an op has made if one of the two
+    reads its values in backward."""
+    maker = tensor.node.op if tensor.node is not None else None
+    if maker is None or maker.reads_values or op.reads_values:
+        return tensor
+    return cast("Tensor", Shadow(tensor))
+
+
+def identity(tensor: "Tensor") -> int:
+    """By what the walk knows a tensor: one that an op has made by its node, which its shadows have too."""
+    return id(tensor) if tensor.node is None else id(tensor.node)
+
+
 class Node:
     """The memory of one op call: the op, its inputs, and how often each input had been changed in place."""
 
@@ -23,7 +55,7 @@ class Node:
 
     def __init__(self, op: "Op", inputs: Sequence["Tensor"]) -> None:
         self.op: Op | None = op
-        self.inputs: tuple[Tensor, ...] = tuple(inputs)
+        self.inputs: tuple[Tensor, ...] = tuple(_held(t, op) for t in inputs)
         self.versions = tuple(t.version for t in inputs)
 
     def free(self) -> None:
@@ -63,30 +95,30 @@ def differentiate(
 ) -> "list[tuple[Tensor, Tensor]]":
     """Walk the graph from ``root`` to its leaves; return each leaf that requires a gradient, with it.
 
-    Tensors whose `id` is in ``wanted`` are returned too, leaves or not.
+    Tensors whose `identity` is in ``wanted`` are returned too, leaves or not.
     """
     order = _topological_order(root)
-    operations = {id(tensor): tensor.node.alive_op() for tensor in order if tensor.node is not None}
+    operations = {identity(tensor): tensor.node.alive_op() for tensor in order if tensor.node is not None}
     found: list[tuple[Tensor, Tensor]] = []
     with switched("grad_enabled", create_graph):
-        grads: dict[int, Tensor] = {id(root): seed}
+        grads: dict[int, Tensor] = {identity(root): seed}
         owned: set[int] = set()  # gradients that are sums made here, and may be added to in place
         while order:  # taken off one by one, so that what is done with can be freed
             tensor = order.pop()
-            gradient = grads.pop(id(tensor), None)
+            gradient = grads.pop(identity(tensor), None)
             if gradient is None:
                 continue
             node = tensor.node
-            if node is None or id(tensor) in wanted:
+            if node is None or identity(tensor) in wanted:
                 found.append((tensor, gradient))
             if node is None:
                 continue
-            op = operations.pop(id(tensor))
+            op = operations.pop(identity(tensor))
             for source, g in zip(node.inputs, _gradients(op, gradient, tensor, node, create_graph), strict=True):
                 if g is None or not source.requires_grad:
                     continue
                 g = _fit(g, source, op)
-                key = id(source)
+                key = identity(source)
                 if key not in grads:
                     grads[key] = g
                 elif key in owned:
@@ -109,8 +141,8 @@ def _topological_order(root: "Tensor") -> "list[Tensor]":
         tensor, inputs_done = stack.pop()
         if inputs_done:
             order.append(tensor)
-        elif id(tensor) not in seen:
-            seen.add(id(tensor))
+        elif identity(tensor) not in seen:
+            seen.add(identity(tensor))
             stack.append((tensor, True))
             if tensor.node is not None:
                 stack.extend((t, False) for t in tensor.node.inputs if t.requires_grad)

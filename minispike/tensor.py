@@ -21,7 +21,7 @@ import numpy as np
 from minispike import backend
 from minispike.backend import Array, array_module
 from minispike.errors import AutogradError, ShapeError, problem
-from minispike.graph import Node, differentiate
+from minispike.graph import Node, differentiate, identity
 from minispike.modes import (
     default_dtype,
     enable_grad,
@@ -313,10 +313,10 @@ def grad(
             raise AutogradError(
                 problem(f"inputs[{i}]", expected="a tensor that requires a gradient", got=got, hint=hint)
             )
-    wanted = {id(tensor) for tensor in inputs}
+    wanted = {identity(tensor) for tensor in inputs}
     pairs = differentiate(output, _seed_gradient(output, grad_output), retain_graph, create_graph, wanted)
-    found = {id(tensor): gradient for tensor, gradient in pairs}
-    return [found.get(id(tensor)) for tensor in inputs]
+    found = {identity(tensor): gradient for tensor, gradient in pairs}
+    return [found.get(identity(tensor)) for tensor in inputs]
 
 
 def _unshared(gradient: Tensor, handed_out: set[int]) -> Tensor:

@@ -2,6 +2,7 @@
 
 import gc
 import sys
+import weakref
 from collections.abc import Callable
 from typing import Any
 
@@ -13,6 +14,7 @@ from helpers import assert_sentence, gradient, leaf, random_leaf
 from minispike import default_dtype, grad, no_grad, ops
 from minispike.backend import to_numpy, unlock
 from minispike.errors import AutogradError, ShapeError
+from minispike.nn import functional as F
 from minispike.nn.functional import layer_norm, layer_norm_composed
 from minispike.ops.op import FusedOp, Op
 from minispike.tensor import Tensor
@@ -490,3 +492,42 @@ def test_a_gradient_of_many_uses_is_read_only_like_any_other(array_backend: str)
     assert x.grad is not None
     with pytest.raises(ValueError, match="read-only"):
         x.grad.array[...] = 5.0
+
+
+# --- what a graph holds
+
+
+def test_values_that_no_backward_reads_live_as_long_as_their_tensor() -> None:
+    """A sum is read by nobody behind sums and fused ops; a product, and what goes into one, is."""
+    a, weight = leaf([[1.0, 2.0]]), leaf([[3.0, 4.0], [5.0, 6.0]])
+
+    def alive(make: Callable[[Tensor], Tensor]) -> tuple[bool, Tensor]:
+        middle = make(a)
+        arrays = weakref.ref(middle.array)
+        out = F.linear(middle + 1.0, weight).sum() + middle.sum()
+        del middle
+        return arrays() is not None, out
+
+    for make, kept in (
+        (lambda a: a + a, False),
+        (lambda a: F.linear(a, weight), False),
+        (lambda a: a * 2.0, True),
+        (lambda a: ops.exp(a), True),
+    ):
+        found, out = alive(make)
+        assert found == kept
+        expected = F.linear(make(a) + 1.0, weight).sum() + make(a).sum()
+        for ours, theirs in zip(grad(out, [a, weight]), grad(expected, [a, weight]), strict=True):
+            assert ours is not None and theirs is not None
+            np.testing.assert_array_equal(ours.numpy(), theirs.numpy())
+
+
+def test_the_gradient_of_a_tensor_that_the_graph_holds_as_a_shadow() -> None:
+    """It is the same tensor to whoever asks for its gradient, and to all that was made from it."""
+    a = leaf([1.0, 2.0])
+    middle = a + 1.0
+    out = (middle + middle).sum() + (middle * middle).sum() + F.linear(middle, leaf([[1.0, 1.0]])).sum()
+    found = grad(out, [middle, a])
+    for gradient_ in found:
+        assert gradient_ is not None
+        np.testing.assert_allclose(gradient_.numpy(), 3.0 + 2.0 * middle.numpy())

@@ -169,6 +169,25 @@ def test_it_keeps_one_number_an_output_and_no_potentials() -> None:
     assert all(a is None for a in op.seen)
 
 
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_counts_are_kept_in_a_byte_each(dtype: Any) -> None:
+    """And give the same bits as the numbers do."""
+    x, *parameters = layer(3, 5, 6, dtype=dtype)
+    counts = np.random.default_rng(1).integers(0, 256, x.shape)
+    x = Tensor(counts, requires_grad=True, dtype=dtype)
+    op = SpikingLinear(HARD, 3, 1e-5, counts=True)
+    found = grad(op(x, *parameters).sum(), [x, *parameters], retain_graph=True)
+    assert op.x.dtype == np.uint8
+    np.testing.assert_array_equal(to_numpy(op.x), counts)
+    for a, b in zip(found, grad(spiking_linear(x, *parameters, HARD).sum(), [x, *parameters]), strict=True):
+        assert a is not None and b is not None
+        assert a.dtype == dtype
+        np.testing.assert_array_equal(a.numpy(), b.numpy())
+    with smooth_spikes():
+        op(x, *parameters)
+    assert op.x.dtype == dtype
+
+
 def test_mistakes() -> None:
     x, weight, *rest = layer(3, 2, 6)
     for call in (

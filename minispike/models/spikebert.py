@@ -12,6 +12,7 @@ step, so the first block's weights meet them once, as ``[1, B, L, D]``, and time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -42,10 +43,24 @@ class SpikeBERTOutput:
     hidden_states: tuple[Tensor, ...]
 
 
-class SpikingLayer(Module):
-    """Linear, layer norm, LIF neurons: ``[T or 1, B, L, in]`` to spikes ``[T, B, L, out]``."""
+MOST_BLOCKS = 127
+"""With more, the counts between blocks, of two spikes a block and one of the input, may not fit into a byte."""
 
-    def __init__(self, in_features: int, out_features: int, neuron: LIFNeuron, rng: np.random.Generator) -> None:
+
+class SpikingLayer(Module):
+    """Linear, layer norm, LIF neurons: ``[T or 1, B, L, in]`` to spikes ``[T, B, L, out]``.
+
+    Args:
+        in_features, out_features: widths.
+        neuron: the constants.
+        rng: generator for the weights.
+        counts: the input are spikes or counts of them, at most 255.
+    """
+
+    def __init__(
+        self, in_features: int, out_features: int, neuron: LIFNeuron, rng: np.random.Generator, counts: bool = False
+    ) -> None:
+        self.counts = counts
         self.linear = Linear(in_features, out_features, rng)
         self.norm = LayerNorm(out_features)
         self.neuron = neuron
@@ -53,7 +68,8 @@ class SpikingLayer(Module):
     def forward(self, x: Tensor, steps: int, name: str, observe: Observer | None) -> Tensor:
         linear, norm = self.linear, self.norm
         parameters = linear.weight, linear.bias, norm.weight, norm.bias
-        spikes = spiking_linear(x, *parameters, self.neuron, eps=norm.eps, time_steps=steps)  # [T, B, L, out]
+        how: dict[str, Any] = {"eps": norm.eps, "time_steps": steps, "counts": self.counts}
+        spikes = spiking_linear(x, *parameters, self.neuron, **how)  # [T, B, L, out]
         if observe is not None:
             observe(f"{name}.input", x.array)
             observe(f"{name}.current", normed_linear(x, linear, norm).array)  # [T or 1, B, L, out]
@@ -65,11 +81,11 @@ class Attention(Module):
     """Spiking self-attention with its four spiking layers."""
 
     def __init__(self, c: SpikeBERTConfig, rng: np.random.Generator) -> None:
-        neuron = c.neuron()
-        self.q = SpikingLayer(c.dim, c.dim, neuron, rng)
-        self.k = SpikingLayer(c.dim, c.dim, neuron, rng)
-        self.v = SpikingLayer(c.dim, c.dim, neuron, rng)
-        self.output = SpikingLayer(c.dim, c.dim, neuron, rng)
+        neuron, small = c.neuron(), c.depth <= MOST_BLOCKS
+        self.q = SpikingLayer(c.dim, c.dim, neuron, rng, counts=small)
+        self.k = SpikingLayer(c.dim, c.dim, neuron, rng, counts=small)
+        self.v = SpikingLayer(c.dim, c.dim, neuron, rng, counts=small)
+        self.output = SpikingLayer(c.dim, c.dim, neuron, rng, counts=True)
         self.neuron = c.neuron(c.threshold / 2)
         self.heads, self.scale = c.heads, c.attention_scale
 
@@ -89,8 +105,8 @@ class MLP(Module):
     """Two spiking layers, the first ``mlp_ratio`` times as wide."""
 
     def __init__(self, c: SpikeBERTConfig, rng: np.random.Generator) -> None:
-        self.hidden = SpikingLayer(c.dim, c.mlp_ratio * c.dim, c.neuron(), rng)
-        self.output = SpikingLayer(c.mlp_ratio * c.dim, c.dim, c.neuron(), rng)
+        self.hidden = SpikingLayer(c.dim, c.mlp_ratio * c.dim, c.neuron(), rng, counts=c.depth <= MOST_BLOCKS)
+        self.output = SpikingLayer(c.mlp_ratio * c.dim, c.dim, c.neuron(), rng, counts=True)
 
     def forward(self, x: Tensor, steps: int, name: str, observe: Observer | None) -> Tensor:
         hidden = self.hidden(x, steps, f"{name}.hidden", observe)  # [T, B, L, mlp_ratio D]

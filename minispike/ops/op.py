@@ -25,6 +25,9 @@ class Op:
     broadcasting; the engine does. Settings such as an axis are attributes of the op.
     """
 
+    reads_values = True
+    """Whether backward reads values of ``out`` or ``inputs``, and not their shapes alone: the graph then keeps them."""
+
     def forward(self, *arrays: Array) -> Array:
         raise AssertionError(f"{type(self).__name__} has no forward")  # every op defines it
 
@@ -68,6 +71,7 @@ class FusedOp(Op):
     to which the tests hold it equal.
     """
 
+    reads_values = False
     needs: tuple[bool, ...] = ()
     """Whether each input wants a gradient, so that backward can leave out what nobody reads."""
 

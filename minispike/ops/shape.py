@@ -36,6 +36,8 @@ def _with_kept_axes(a: Tensor, axes: tuple[int, ...], ndim: int) -> Tensor:
 class Sum(Op):
     """The sum along axes; its gradient is the same for every summand."""
 
+    reads_values = False
+
     def __init__(self, axis: Axis, keepdims: bool) -> None:
         self.axis, self.keepdims = axis, keepdims
 

@@ -4,7 +4,7 @@ Most of a SpikeBERT is this layer. Its products of matrices are made for the who
 done for one block of tokens after the other, small enough for its arrays to stay in a core's cache: forward the norm
 and then all time steps of the neurons; backward the neurons back through time and then the norm. What backward needs
 of the neurons, potentials and spikes, it computes again from the normalised currents: so a layer keeps one number for
-each output.
+each output, and its input, of which a spike or a count of spikes takes one byte.
 
 The equations are those of `minispike.nn.functional.normed_linear` and `minispike.snn.neurons.lif`. The gain of the
 neurons' input and its offset are constants, and are put into the weight and the bias of the norm.
@@ -12,6 +12,8 @@ neurons' input and its offset are constants, and are put into the weight and the
 
 from collections.abc import Sequence
 from dataclasses import replace
+
+import numpy as np
 
 from minispike.backend import Array, array_module
 from minispike.nn.functional import centred, check_linear, check_norm, normed_linear_composed
@@ -26,15 +28,16 @@ from minispike.tensor import Tensor
 class SpikingLinear(FusedOp):
     """Linear map, layer norm and neurons with a backward by hand; see `spiking_linear`."""
 
-    def __init__(self, neuron: LIFNeuron, steps: int, eps: float) -> None:
-        c = neuron.constants()
+    def __init__(self, neuron: LIFNeuron, steps: int, eps: float, counts: bool = False) -> None:
+        c, self.counts = neuron.constants(), counts
         self.gain, self.offset = c.gain, c.offset
         self.constants, self.steps, self.eps = replace(c, gain=1.0, offset=0.0), steps, eps
 
     def forward(self, x: Array, weight: Array, bias: Array, norm_weight: Array, norm_bias: Array) -> Array:
         check_linear(x, weight, bias)
         check_norm((*x.shape[:-1], len(weight)), norm_weight, norm_bias)
-        self.x, self.smooth = x, spikes_are_smooth()
+        self.smooth = spikes_are_smooth()
+        self.x = x.astype(np.uint8) if self.counts and not self.smooth else x
         self.scale, self.shift = norm_weight * self.gain, norm_bias * self.gain + self.offset
         self.centred, bias = centred(weight, bias)
         self.normal = (as_rows(x) @ self.centred.T).reshape(len(x), -1, len(weight))  # [T or 1, N, out]
@@ -91,7 +94,8 @@ class SpikingLinear(FusedOp):
             dbias += column_sums(part)
         rows = as_rows(drows)
         dx = (rows @ self.centred).reshape(self.x.shape) if self.needs[0] else None
-        return dx, *centred(rows.T @ as_rows(self.x), dbias), dscale * self.gain, dshift * self.gain
+        x = self.x.astype(grad.dtype, copy=False)
+        return dx, *centred(rows.T @ as_rows(x), dbias), dscale * self.gain, dshift * self.gain
 
 
 def spiking_linear(
@@ -104,6 +108,7 @@ def spiking_linear(
     *,
     eps: float = 1e-5,
     time_steps: int | None = None,
+    counts: bool = False,
 ) -> Tensor:
     """Spikes of neurons at rest, whose input current is the layer norm of a linear map, as one op.
 
@@ -114,6 +119,7 @@ def spiking_linear(
         neuron: the constants.
         eps: added to the variance (dimensionless).
         time_steps: T, where x is not to say it.
+        counts: x are spikes or counts of them, whole numbers from 0 to 255, which backward keeps in a byte each.
 
     Returns:
         Spikes ``[T, ..., out]``, 0 or 1 in the type of x.
@@ -122,7 +128,7 @@ def spiking_linear(
         ShapeError: as `minispike.nn.functional.normed_linear` and `minispike.snn.neurons.lif`.
     """
     steps = check_steps(x, None, time_steps)
-    return SpikingLinear(neuron, steps, eps)(x, weight, bias, norm_weight, norm_bias)
+    return SpikingLinear(neuron, steps, eps, counts)(x, weight, bias, norm_weight, norm_bias)
 
 
 def spiking_linear_composed(
