@@ -9,8 +9,8 @@ EDITS: dict[str, list[tuple[str, str, str]]] = {
             "a freed node keeps its inputs, and with them the graph",
         ),
         (
-            'with switched("grad_enabled", create_graph):',
-            'with switched("grad_enabled", True):',
+            'with switched("grad_enabled", create_graph), switched',
+            'with switched("grad_enabled", True), switched',
             "backward is always recorded",
         ),
         ("if node is None or id(tensor) in wanted:", "if node is None:", "tensors in the middle are not returned"),
