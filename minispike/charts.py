@@ -219,22 +219,22 @@ def step_bars(ax: "Axes | None", profile: StepProfile) -> "Axes":
     products = [(i, 1e3 * op.floor) for i, op in enumerate(ops) if op.floor]
     if products:
         places, floors = zip(*products, strict=True)
-        look = {"marker": "|", "markersize": 15, "markeredgewidth": 3, "linestyle": "none"}
-        ax.plot(floors, places, color="white", **look | {"markeredgewidth": 6})
+        look = {"marker": "|", "markersize": 15, "markeredgewidth": 2, "linestyle": "none"}
+        ax.plot(floors, places, color="white", **look | {"markeredgewidth": 5})
         ax.plot(floors, places, color=COLOURS[1], label="floor: its matrix products alone", **look)
     for i, seconds in enumerate([*(op.seconds for op in ops), *others.values()]):
-        ax.text(1e3 * seconds, i, f"  {1e3 * seconds:.3g}", va="center", fontsize="small", color=INK)
+        value = 1e3 * seconds
+        ax.text(
+            value, i, f"  {value:.3g}" if value >= 1 else f"  {value:.2f}", va="center", fontsize="small", color=INK
+        )
     ax.set_ylim(len(ops) + len(others) - 0.4, -0.6)
-    ax.set_xlim(left=0)
     ax.margins(x=0.12)
     ax.tick_params(axis="y", labelsize="small", length=0)
     ax.set_xlabel("time in a training step (ms)")
     ax.set_ylabel("op")
     ax.legend(fontsize="small", frameon=False, loc="lower right")
-    share = f"{profile.floor / profile.seconds:.0%}"
-    title = (
-        f"A step takes {1e3 * profile.seconds:.3g} ms, its matrix products alone {1e3 * profile.floor:.3g} ms ({share})"
-    )
+    step, floor, share = 1e3 * profile.seconds, 1e3 * profile.floor, f"{profile.floor / profile.seconds:.0%}"
+    title = f"A step takes {step:.3g} ms, its matrix products alone {floor:.3g} ms ({share})"
     ax.set_title(title, fontsize="medium", loc="left")
     return tidy(ax)
 

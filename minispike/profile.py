@@ -9,9 +9,8 @@ backward counts as a whole, with the ops that it is written in; the sums by whic
 no op. `profile_step` takes medians over some training steps, and looks at memory and matrix products in one more, for
 tracing memory slows Python down.
 
-The floor of a step is the time of its matrix products alone: on the same library, with arrays of the same shapes that
-lie in memory as it likes them best, and everything else for nothing. Ops say which products they make
-(`minispike.ops.op.Op.products`; `einsum` says of none).
+The floor of a step is the time of its matrix products alone: by the same library, of arrays of the same shapes, each
+in one piece. Ops say which products they make (`minispike.ops.op.Op.products`; `einsum` says of none).
 """
 
 import time

@@ -79,8 +79,18 @@ def training(config: RunConfig, batch: int, length: int) -> tuple[Callable[[], T
         out = student(ids, mask)
         return cross_entropy(out.logits, labels) + feature_loss(out.hidden_states, targets, backend.asarray(mask))
 
-    how = {"weight_decay": config.stage2.weight_decay, "decay_all": config.stage2.decay_all}
-    return loss, AdamW(student.named_parameters(), **how)
+    c = config.stage2
+    return loss, AdamW(student.named_parameters(), weight_decay=c.weight_decay, decay_all=c.decay_all)
+
+
+def ms(seconds: float) -> str:
+    """Seconds in milliseconds."""
+    return f"{1e3 * seconds:.2f}"
+
+
+def mb(size: int) -> str:
+    """Bytes in megabytes."""
+    return f"{size / 1e6:.1f}"
 
 
 def profile_table(profile: StepProfile) -> str:
@@ -89,34 +99,22 @@ def profile_table(profile: StepProfile) -> str:
     def share(seconds: float) -> str:
         return f"{100 * seconds / profile.seconds:.1f} %"
 
-    def ms(seconds: float) -> str:
-        return f"{1e3 * seconds:.2f}"
-
     rows = [
-        (
-            op.name,
-            str(op.calls),
-            ms(op.forward),
-            ms(op.backward),
-            share(op.seconds),
-            ms(op.floor),
-            f"{op.kept / 1e6:.1f}",
-        )
+        (op.name, str(op.calls), ms(op.forward), ms(op.backward), share(op.seconds), ms(op.floor), mb(op.kept))
         for op in profile.ops
     ]
     rows += [(name, "", ms(seconds), "", share(seconds), "", "") for name, seconds in profile.others.items()]
-    kept = f"{sum(op.kept for op in profile.ops) / 1e6:.1f}"
+    kept = mb(sum(op.kept for op in profile.ops))
     rows.append(("all", "", ms(profile.seconds), "", share(profile.seconds), ms(profile.floor), kept))
     return table(("op", "calls", "forward ms", "backward ms", "share", "floor ms", "kept MB"), rows)
 
 
 def in_short(profile: StepProfile) -> str:
     """Memory, and how far the step is above its floor."""
-    peak, state = f"{profile.peak / 1e6:.1f} MB", f"{profile.state / 1e6:.1f} MB"
     return (
-        f"memory of a step: {peak} at most, beside {state} of weights and moments\n"
-        f"a step: {1e3 * profile.seconds:.2f} ms; its matrix products alone ({profile.multiply_adds / 1e9:.3g} billion"
-        f" multiply-adds): {1e3 * profile.floor:.2f} ms, {100 * profile.floor / profile.seconds:.1f} % of it"
+        f"memory of a step: {mb(profile.peak)} MB at most, beside {mb(profile.state)} MB of weights and moments\n"
+        f"a step: {ms(profile.seconds)} ms; its matrix products alone ({profile.multiply_adds / 1e9:.3g} billion"
+        f" multiply-adds): {ms(profile.floor)} ms, {100 * profile.floor / profile.seconds:.1f} % of it"
     )
 
 
@@ -126,12 +124,11 @@ def _sizes(args: Namespace, config: RunConfig) -> tuple[int, int]:
     usual = min(config.data.max_length, longest or config.data.max_length)
     batch = config.stage2.batch_size if args.batch_size is None else args.batch_size
     length = usual if args.length is None else args.length
-    for name, value, hint in (("--batch-size", batch, 32), ("--length", length, usual), ("--steps", args.steps, 10)):
+    for name, value, try_ in (("--batch-size", batch, 32), ("--length", length, usual), ("--steps", args.steps, 10)):
         if value < 1:
-            raise ConfigError(problem(name, expected="a number >= 1", got=str(value), hint=f"{name} {hint}"))
+            raise ConfigError(problem(name, expected="a number >= 1", got=str(value), hint=f"{name} {try_}"))
     if longest and length > longest:
         expected, hint = f"at most {longest}, the student's max_length", f"--length {longest}"
-        hint = f"{hint}, or --set student.max_length={length}"
         raise ConfigError(problem("--length", expected=expected, got=str(length), hint=hint))
     return batch, length
 
@@ -147,6 +144,7 @@ def _check_picture(path: Path) -> None:
 
 def _draw(profile: StepProfile, path: Path) -> None:
     """The picture, whole or not at all."""
-    ax = viz.step_bars(None, profile)
+    figure = viz.new_figure(height=1.4 + 0.24 * (len(profile.ops) + len(profile.others)))
+    viz.step_bars(figure.subplots(), profile)
     with atomic_write(path, "wb") as file:
-        ax.figure.savefig(file, format=path.suffix.lower()[1:], dpi=130)
+        figure.savefig(file, format=path.suffix.lower()[1:], dpi=130)

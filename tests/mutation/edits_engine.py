@@ -70,8 +70,8 @@ EDITS: dict[str, list[tuple[str, str, str]]] = {
         ("if array.base is not None or id(array) in handed_out:", "if id(array) in handed_out:", "a leaf gets a view"),
         ("    handed_out.add(id(array))\n", "", "what was given away is not remembered"),
         (
-            'with switched("grad_enabled", create_graph):',
-            'with switched("grad_enabled", True):',
+            'with switched("grad_enabled", create_graph), switched',
+            'with switched("grad_enabled", True), switched',
             "adding to a gradient is always recorded",
         ),
         ("retain_graph or create_graph, create_graph)", "retain_graph, create_graph)", "create_graph frees the graph"),
