@@ -26,6 +26,7 @@ from minispike.nn.module import Parameter
 from minispike.nn.optim import AdamW
 from minispike.ops import exp
 from minispike.profile import Floor, OpRow, Profile, StepProfile, profile_step, profiled
+from minispike.snn.attention import spiking_attention
 from minispike.tensor import Tensor
 
 B, L, T, D, H, C, F, V = 4, 5, 3, 8, 2, 3, 6, 11
@@ -199,6 +200,21 @@ def test_products_of_attention_with_softmax() -> None:
     with profiled(memory=True) as profile:
         softmax_attention(q, k, v, heads=4).sum().backward()
     assert multiply_adds(profile) == 6 * (2 * 4) * 5 * 5 * 2
+
+
+@pytest.mark.parametrize(
+    ("length", "first", "second"),
+    [(5, (12, 4, 5, 4), (12, 5, 4, 4)), (3, (12, 3, 4, 3), (12, 3, 3, 4))],
+    ids=["q (k^T v)", "(q k^T) v"],
+)
+def test_products_of_attention_between_spikes(length: int, first: tuple[int, ...], second: tuple[int, ...]) -> None:
+    """Backward makes the first one again, and its like for the gradient; and three of the second kind, for q, k, v."""
+    q, k, v = (random_leaf((3, 2, length, 8), seed) for seed in range(3))
+    with profiled(memory=True) as profile:
+        out = spiking_attention(q, k, v, heads=2)
+        assert profile.ops["SpikingAttention"].products == {first: 1, second: 1}
+        out.sum().backward()
+    assert profile.ops["SpikingAttention"].products == {first: 3, second: 4}
 
 
 def test_the_floor_makes_the_products_it_is_given(monkeypatch: pytest.MonkeyPatch) -> None:
