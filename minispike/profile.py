@@ -233,7 +233,7 @@ class StepProfile:
         ops: by time, the longest first.
         norm: of the gradient, s.
         optimiser: its step, s.
-        rest: whatever is left, s: the engine, with its sums of gradients, and Python between the ops.
+        rest: whatever is left, s: the engine, with its sums of gradients, Python between the ops, and the recording.
         multiply_adds: of all products of matrices.
         peak: bytes that a step allocates beside the weights and moments, at its fullest moment.
         state: bytes of these.
