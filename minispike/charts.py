@@ -1,4 +1,4 @@
-"""Charts of results: firing rates, losses, energies, accuracies; and the look that all pictures share.
+"""Charts of results: firing rates, losses, energies, accuracies, times; and the look that all pictures share.
 
 The rules are those of `minispike.viz`, which offers these functions too.
 """
@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from minispike.errors import MinispikeError, problem
 from minispike.ledger import EnergyReport
 from minispike.metrics import ModelResult
+from minispike.profile import StepProfile
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "COLOURS", "INK", "LINE_STYLES", "WIDTH", "accuracy_bars", "energy_bars", "firing_rate_bars",
-    "loss_curves", "new_axes", "new_figure", "numeric_terms", "tidy",
+    "loss_curves", "new_axes", "new_figure", "numeric_terms", "step_bars", "tidy",
 ]  # fmt: skip
 
 INK = "#1d2733"
@@ -197,6 +198,44 @@ def accuracy_bars(ax: "Axes | None", results: Sequence[ModelResult]) -> "Axes":
     ax.grid(axis="x", color="#d9dde2", linewidth=0.6)
     ax.set_axisbelow(True)
     ax.set_xlabel("accuracy (%), with 95 % interval")
+    return tidy(ax)
+
+
+def step_bars(ax: "Axes | None", profile: StepProfile) -> "Axes":
+    """Time of a training step, a bar an op, forward and then backward, with the floor of its matrix products marked.
+
+    Args:
+        ax: axes to draw into, or None.
+        profile: from `minispike.profile.profile_step`.
+    """
+    ops, others = profile.ops, profile.others
+    ax = ax or new_axes(WIDTH, 1.4 + 0.24 * (len(ops) + len(others)))
+    names = [op.name for op in ops]
+    forward, backward = ([1e3 * getattr(op, way) for op in ops] for way in ("forward", "backward"))
+    ax.barh(names, forward, height=0.7, color=INK, label="forward")
+    look: dict[str, Any] = {"color": COLOURS[3], "hatch": _HATCHES[1], "edgecolor": "white", "linewidth": 0.4}
+    ax.barh(names, backward, left=forward, height=0.7, label="backward", **look)
+    ax.barh(list(others), [1e3 * seconds for seconds in others.values()], height=0.7, color=COLOURS[6], label="neither")
+    products = [(i, 1e3 * op.floor) for i, op in enumerate(ops) if op.floor]
+    if products:
+        places, floors = zip(*products, strict=True)
+        look = {"marker": "|", "markersize": 15, "markeredgewidth": 2, "linestyle": "none"}
+        ax.plot(floors, places, color="white", **look | {"markeredgewidth": 5})
+        ax.plot(floors, places, color=COLOURS[1], label="floor: its matrix products alone", **look)
+    for i, seconds in enumerate([*(op.seconds for op in ops), *others.values()]):
+        value = 1e3 * seconds
+        ax.text(
+            value, i, f"  {value:.3g}" if value >= 1 else f"  {value:.2f}", va="center", fontsize="small", color=INK
+        )
+    ax.set_ylim(len(ops) + len(others) - 0.4, -0.6)
+    ax.margins(x=0.12)
+    ax.tick_params(axis="y", labelsize="small", length=0)
+    ax.set_xlabel("time in a training step (ms)")
+    ax.set_ylabel("op")
+    ax.legend(fontsize="small", frameon=False, loc="lower right")
+    step, floor, share = 1e3 * profile.seconds, 1e3 * profile.floor, f"{profile.floor / profile.seconds:.0%}"
+    title = f"A step takes {step:.3g} ms, its matrix products alone {floor:.3g} ms ({share})"
+    ax.set_title(title, fontsize="medium", loc="left")
     return tidy(ax)
 
 

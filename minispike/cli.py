@@ -124,6 +124,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_teacher(commands)
     _add_asking(commands)
     _add_gradcheck(commands)
+    _add_profile(commands)
     _add(commands, "doctor", "doctor", "run", "what is installed, and which backends work")
     return parser
 
@@ -201,6 +202,17 @@ def _add_gradcheck(commands: Any) -> None:
     parser.add_argument("--eps", type=float, metavar="X", default=1e-4, help="step of the difference (default: 1e-4)")
     text = "smooth: neurons emit the primitive of their surrogate, as a check of spiking functions needs"
     parser.add_argument("--spikes", choices=("hard", "smooth"), default="hard", help=text)
+
+
+def _add_profile(commands: Any) -> None:
+    parser = _add(commands, "profile", "profile", "run", "where the time and memory of a training step of a student go")
+    text = "sentences a step (default: stage2.batch_size)"
+    parser.add_argument("--batch-size", type=int, metavar="N", help=text)
+    text = "tokens a sentence (default: data.max_length, or the student's max_length if that is less)"
+    parser.add_argument("--length", type=int, metavar="L", help=text)
+    parser.add_argument("--steps", type=int, metavar="N", default=10, help="that count, after two (default: 10)")
+    parser.add_argument("--out", metavar="FILE", help="a picture as well, .svg or .png")
+    _add_settings(parser, "tiny; its sections student and stage2 count")
 
 
 def _add_asking(commands: Any) -> None:

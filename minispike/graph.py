@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, cast
 
 from minispike.backend import Array, lock, unlock
 from minispike.errors import AutogradError, MinispikeError, problem
-from minispike.modes import switched
+from minispike.modes import Watcher, switched, watcher
 
 if TYPE_CHECKING:
     from minispike.ops.op import Op
@@ -100,7 +100,8 @@ def differentiate(
     order = _topological_order(root)
     operations = {identity(tensor): tensor.node.alive_op() for tensor in order if tensor.node is not None}
     found: list[tuple[Tensor, Tensor]] = []
-    with switched("grad_enabled", create_graph):
+    watch = watcher()  # of backwards as wholes, and neither of the ops within them nor of the sums that are made here
+    with switched("grad_enabled", create_graph), switched("watcher", None):
         grads: dict[int, Tensor] = {identity(root): seed}
         owned: set[int] = set()  # gradients that are sums made here, and may be added to in place
         while order:  # taken off one by one, so that what is done with can be freed
@@ -114,7 +115,7 @@ def differentiate(
             if node is None:
                 continue
             op = operations.pop(identity(tensor))
-            for source, g in zip(node.inputs, _gradients(op, gradient, tensor, node, create_graph), strict=True):
+            for source, g in zip(node.inputs, _gradients(op, gradient, tensor, node, create_graph, watch), strict=True):
                 if g is None or not source.requires_grad:
                     continue
                 g = _fit(g, source, op)
@@ -150,12 +151,16 @@ def _topological_order(root: "Tensor") -> "list[Tensor]":
 
 
 def _gradients(
-    op: "Op", gradient: "Tensor", tensor: "Tensor", node: Node, create_graph: bool
+    op: "Op", gradient: "Tensor", tensor: "Tensor", node: Node, create_graph: bool, watch: Watcher | None
 ) -> "Sequence[Tensor | None]":
     """What an op's backward returns, once it is known to be a gradient for each input."""
     name, count = f"backward of {type(op).__name__}", len(node.inputs)
+    how = gradient, tensor, node, create_graph
     try:
-        found = op.input_gradients(gradient, tensor, node, create_graph)
+        if watch is None:
+            found = op.input_gradients(*how)
+        else:
+            found = watch(op, node.inputs, True, lambda: op.input_gradients(*how))
     except ValueError as cause:  # NumPy's
         if isinstance(cause, MinispikeError):
             raise

@@ -1,15 +1,29 @@
-"""Switches of one thread: whether ops record the graph, and the type that new tensors get."""
+"""Switches of one thread: whether ops record the graph, the type that new tensors get, and who watches the ops."""
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 import numpy as np
 
 from minispike.errors import ShapeError, problem
 
+if TYPE_CHECKING:
+    from minispike.ops.op import Op
+    from minispike.tensor import Tensor
+
+Result = TypeVar("Result")
+
 _FLOATS = (np.dtype(np.float32), np.dtype(np.float64))
+
+
+class Watcher(Protocol):
+    """Who carries out the ops of a thread for the engine, and so sees each of them: `minispike.profile` is one."""
+
+    def __call__(self, op: "Op", inputs: "Sequence[Tensor]", backward: bool, work: Callable[[], Result]) -> Result:
+        """What ``work`` returns: it is the forward, or the backward, of an op with these inputs."""
+        ...
 
 
 class _ThreadState(threading.local):
@@ -17,6 +31,7 @@ class _ThreadState(threading.local):
 
     grad_enabled: bool = True
     dtype: Any = np.float32
+    watcher: Watcher | None = None
 
 
 _state = _ThreadState()
@@ -82,6 +97,11 @@ def get_default_dtype() -> Any:
 def grad_enabled() -> bool:
     """Whether ops of this thread record the graph."""
     return _state.grad_enabled
+
+
+def watcher() -> Watcher | None:
+    """Who carries out the ops of this thread; None: the engine itself."""
+    return _state.watcher
 
 
 def is_float(value: Any) -> bool:

@@ -192,7 +192,7 @@ class Tensor:
         """
         found = differentiate(self, _seed_gradient(self, grad), retain_graph or create_graph, create_graph)
         handed_out = {id(grad.array)} if isinstance(grad, Tensor) else set()
-        with switched("grad_enabled", create_graph):
+        with switched("grad_enabled", create_graph), switched("watcher", None):  # these sums are no op of the user's
             for leaf, value in found:
                 value = value if create_graph else _unshared(value, handed_out)
                 leaf.grad = value if leaf.grad is None else leaf.grad + value

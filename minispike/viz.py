@@ -1,4 +1,4 @@
-"""Pictures of spikes, potentials, losses, energies and accuracies.
+"""Pictures of spikes, potentials, losses, energies, accuracies and times.
 
 Every function draws into the axes it is given, or into a new figure, and returns the axes;
 ``ax.figure.savefig`` saves it. No function touches pyplot or a display, so they work in a script, a test or a
@@ -28,6 +28,7 @@ from minispike.charts import (
     new_axes,
     new_figure,
     numeric_terms,
+    step_bars,
     tidy,
 )
 from minispike.errors import DataError, problem
@@ -39,7 +40,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "accuracy_bars", "energy_bars", "firing_rate_bars", "label_tokens", "loss_curves", "membrane_trace",
-    "new_figure", "numeric_terms", "spike_raster", "surrogate_plot",
+    "new_figure", "numeric_terms", "spike_raster", "step_bars", "surrogate_plot",
 ]  # fmt: skip
 
 

@@ -17,7 +17,7 @@ from minispike.errors import BackendError
 
 ARRAYS = frozenset(
     "backward bert diagnosis distill_losses distill_stages energy erf fused fused_neurons gradcheck neurons nn ops"
-    " ops_corners optim parity record spikebert spiking_linear surrogates teacher_training tensor train_loop"
+    " ops_corners optim parity profile record spikebert spiking_linear surrogates teacher_training tensor train_loop"
     " train_resume".split()
 )
 """About arrays."""

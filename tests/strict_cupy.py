@@ -273,7 +273,10 @@ class CuPy(ModuleType):
         runtime = SimpleNamespace(
             getDeviceCount=lambda: 1,
             getDeviceProperties=lambda _: {"name": b"the host's memory, as if it were a GPU's"},
+            deviceSynchronize=lambda: None,
         )
+        pool = SimpleNamespace(free_all_blocks=lambda: None, used_bytes=lambda: 0, total_bytes=lambda: 0)
+        self.get_default_memory_pool = lambda: pool  # in the host's memory, of which it does not keep count
         self.cuda, self.__version__ = SimpleNamespace(runtime=runtime), "0 (a stand-in)"
         self.ndarray, self.array, self.asarray = ndarray, array, asarray
 

@@ -503,10 +503,10 @@ def test_values_that_no_backward_reads_live_as_long_as_their_tensor() -> None:
 
     def alive(make: Callable[[Tensor], Tensor]) -> tuple[bool, Tensor]:
         middle = make(a)
-        arrays = weakref.ref(middle.array)
+        there = weakref.ref(middle)
         out = F.linear(middle + 1.0, weight).sum() + middle.sum()
         del middle
-        return arrays() is not None, out
+        return there() is not None, out
 
     for make, kept in (
         (lambda a: a + a, False),

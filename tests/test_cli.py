@@ -44,7 +44,9 @@ def bare(*argv: str) -> subprocess.CompletedProcess[str]:
 def test_help_and_doctor_need_numpy_alone() -> None:
     shown = bare("--help")
     assert shown.returncode == 0
-    assert all(name in shown.stdout for name in ("distill", "teacher", "evaluate", "predict", "energy", "doctor"))
+    assert all(
+        name in shown.stdout for name in ("distill", "teacher", "evaluate", "predict", "energy", "profile", "doctor")
+    )
     assert "minispike.config" not in shown.stderr.split()  # nothing heavy was imported
     doctor = bare("doctor")
     assert doctor.returncode == 0, doctor.stderr

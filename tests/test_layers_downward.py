@@ -23,7 +23,7 @@ MAP = (
     "snn",
     "models",
     "data metrics",
-    "record ledger energy charts viz",
+    "profile record ledger energy charts viz",
     "train",
     "distill",
     "toml_text setting_types settings config",

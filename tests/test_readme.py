@@ -21,7 +21,7 @@ def test_every_command_of_the_table_exists() -> None:
     from minispike.cli import main
 
     commands = set(re.findall(r"^\| `minispike (\w+)", README.read_text(encoding="utf-8"), flags=re.MULTILINE))
-    assert commands == {"distill", "teacher", "evaluate", "predict", "energy", "gradcheck", "doctor"}
+    assert commands == {"distill", "teacher", "evaluate", "predict", "energy", "gradcheck", "profile", "doctor"}
     for command in commands:
         assert main([command, "--help"]) == 0
 

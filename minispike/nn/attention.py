@@ -11,7 +11,7 @@ import numpy as np
 from minispike.backend import Array, array_module, asarray
 from minispike.errors import ShapeError, problem
 from minispike.ops import softmax
-from minispike.ops.op import FusedOp
+from minispike.ops.op import FusedOp, Products
 from minispike.tensor import Tensor
 
 
@@ -47,6 +47,12 @@ class SoftmaxAttention(FusedOp):
             merge_heads(dweights.swapaxes(-1, -2) @ self.q),
             merge_heads(dv),
         )
+
+    def products(self, *inputs: Tensor) -> Products:
+        *stack, length, width = self.q.shape
+        scores = (math.prod(stack), length, width, length)  # q k^T
+        weighted = (math.prod(stack), length, length, width)  # weights v
+        return [scores, weighted], [scores] + [weighted] * 3
 
 
 def softmax_attention(q: Tensor, k: Tensor, v: Tensor, heads: int, mask: Array | None = None) -> Tensor:

@@ -5,6 +5,7 @@ first is what networks use; the second says in elementary ops what it means, can
 the tests hold the first to. Attention and losses do the same in `minispike.nn.attention` and `minispike.nn.losses`.
 """
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -22,7 +23,7 @@ from minispike.nn.rows import (
     scale_gradients,
 )
 from minispike.ops import mean, sqrt
-from minispike.ops.op import FusedOp
+from minispike.ops.op import FusedOp, Products
 from minispike.row_gradient import RowGradient
 from minispike.tensor import Tensor
 
@@ -36,6 +37,12 @@ def check_linear(x: Array, weight: Array, bias: Array | None) -> None:
     if x.ndim == 0 or x.shape[-1] != weight.shape[1]:
         got, expected = f"shape {x.shape}", f"input [..., {weight.shape[1]}]"
         raise ShapeError(problem("linear", expected=expected, got=got, hint="the layer's in_features"))
+
+
+def linear_products(x: Tensor, weight: Tensor, dx: bool, dw: bool = True) -> Products:
+    """Of a linear map: one product forward, and one backward for each of the gradients that are computed."""
+    rows, (out, inner) = math.prod(x.shape[:-1]), weight.shape
+    return [(1, rows, inner, out)], [*dx * [(1, rows, out, inner)], *dw * [(1, out, rows, inner)]]
 
 
 def check_norm(shape: tuple[int, ...], weight: Array, bias: Array) -> None:
@@ -62,6 +69,10 @@ class Linear(FusedOp):
         dx = (rows @ self.weight).reshape(self.x.shape) if self.needs[0] else None
         dw = rows.T @ as_rows(self.x) if self.needs[1] else None
         return (dx, dw, column_sums(rows)) if self.has_bias else (dx, dw)
+
+    def products(self, *inputs: Tensor) -> Products:
+        x, weight, *_ = inputs
+        return linear_products(x, weight, *self.needs[:2])
 
 
 def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
@@ -173,6 +184,10 @@ class NormedLinear(FusedOp):
         normalised_gradient(rows, self.normal, self.inverse)
         dx = (rows @ self.centred).reshape(self.x.shape) if self.needs[0] else None
         return dx, *centred(rows.T @ as_rows(self.x), column_sums(rows)), dw_norm, db_norm
+
+    def products(self, *inputs: Tensor) -> Products:
+        x, weight, *_ = inputs
+        return linear_products(x, weight, self.needs[0])
 
 
 def normed_linear(

@@ -4,12 +4,15 @@ Every op is a class with its forward and its backward side by side, and below it
 is written in ops again, so all of these can be differentiated as often as one likes.
 """
 
+import math
 from collections.abc import Sequence
 from numbers import Real
 
+import numpy as np
+
 from minispike.backend import Array
 from minispike.errors import ShapeError, problem
-from minispike.ops.op import Op
+from minispike.ops.op import Op, Products
 from minispike.tensor import Tensor, TensorLike
 
 Gradients = Sequence[Tensor | None]
@@ -156,6 +159,14 @@ class MatMul(Op):
         if grad_b is not None and b.ndim == 1:
             grad_b = grad_b.reshape(*grad_b.shape[:-1])
         return grad_a, grad_b
+
+    def products(self, *inputs: Tensor) -> Products:
+        a, b = inputs
+        rows, inner = a.shape[-2:] if a.ndim > 1 else (1, *a.shape)
+        columns = b.shape[-1] if b.ndim > 1 else 1
+        count = math.prod(np.broadcast_shapes(a.shape[:-2], b.shape[:-2]))
+        of_a, of_b = (count, rows, columns, inner), (count, inner, rows, columns)
+        return [(count, rows, inner, columns)], [*a.requires_grad * [of_a], *b.requires_grad * [of_b]]
 
 
 def matmul(a: TensorLike, b: TensorLike) -> Tensor:

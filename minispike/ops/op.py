@@ -11,9 +11,15 @@ import numpy as np
 from minispike.backend import Array
 from minispike.errors import AutogradError, MinispikeError, ShapeError, problem
 from minispike.graph import Node
-from minispike.modes import grad_enabled, is_float
+from minispike.modes import grad_enabled, is_float, watcher
 from minispike.row_gradient import RowGradient
 from minispike.tensor import Tensor, TensorLike
+
+Product = tuple[int, int, int, int]
+"""Products of matrices that are alike: how many, and the rows, the inner length and the columns of each."""
+
+Products = tuple[Sequence[Product], Sequence[Product]]
+"""What an op multiplies: forward, and backward."""
 
 
 class Op:
@@ -34,10 +40,15 @@ class Op:
     def backward(self, grad: Tensor, out: Tensor, *inputs: Tensor) -> Sequence[Tensor | None]:
         raise AssertionError(f"{type(self).__name__} has no backward")  # every op defines it
 
+    def products(self, *inputs: Tensor) -> Products:
+        """The products of matrices that the op makes of these inputs, once forward has run; by default none."""
+        return (), ()
+
     def __call__(self, *inputs: TensorLike) -> Tensor:
         tensors = as_tensors(inputs)
+        arrays, watch = [t.array for t in tensors], watcher()
         try:
-            out = self.forward(*[t.array for t in tensors])
+            out = self.forward(*arrays) if watch is None else watch(self, tensors, False, lambda: self.forward(*arrays))
         except ValueError as cause:  # NumPy's: shapes that do not broadcast, join or multiply
             if isinstance(cause, MinispikeError):
                 raise

@@ -1,12 +1,13 @@
 """Spiking self-attention: no softmax, because spikes are never negative (Zhou et al. 2023, arXiv 2209.15425)."""
 
+import math
 from collections.abc import Sequence
 
 from minispike.backend import Array, array_module, copied
 from minispike.errors import ShapeError, problem
 from minispike.nn.attention import check_attention, merge_heads, split_heads
 from minispike.ops import swap_last
-from minispike.ops.op import FusedOp
+from minispike.ops.op import FusedOp, Products
 from minispike.tensor import Tensor
 
 
@@ -46,6 +47,14 @@ class SpikingAttention(FusedOp):
         if self.mask is not None:
             merged[2] *= self.mask
         return merged
+
+    def products(self, *inputs: Tensor) -> Products:
+        *stack, length, width = self.q.shape
+        first = (math.prod(stack), length, width, length)  # q k^T
+        second = (math.prod(stack), length, length, width)  # (q k^T) v
+        if self.keys_first:
+            first, second = (first[0], width, length, width), (first[0], length, width, width)  # k^T v, q (k^T v)
+        return [first, second], [first] * 2 + [second] * 3
 
 
 def spiking_attention(

@@ -16,9 +16,9 @@ from dataclasses import replace
 import numpy as np
 
 from minispike.backend import Array, array_module
-from minispike.nn.functional import centred, check_linear, check_norm, normed_linear_composed
+from minispike.nn.functional import centred, check_linear, check_norm, linear_products, normed_linear_composed
 from minispike.nn.rows import as_rows, column_sums, normalise, normalised_gradient, scale_gradients, spread
-from minispike.ops.op import FusedOp
+from minispike.ops.op import FusedOp, Products
 from minispike.smooth import smooth_spikes, spikes_are_smooth
 from minispike.snn import kernels
 from minispike.snn.neurons import LIFNeuron, check_steps, lif_composed
@@ -96,6 +96,10 @@ class SpikingLinear(FusedOp):
         dx = (rows @ self.centred).reshape(self.x.shape) if self.needs[0] else None
         x = self.x.astype(grad.dtype, copy=False)
         return dx, *centred(rows.T @ as_rows(x), dbias), dscale * self.gain, dshift * self.gain
+
+    def products(self, *inputs: Tensor) -> Products:
+        x, weight, *_ = inputs
+        return linear_products(x, weight, self.needs[0])
 
 
 def spiking_linear(

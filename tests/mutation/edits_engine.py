@@ -9,11 +9,30 @@ EDITS: dict[str, list[tuple[str, str, str]]] = {
             "a freed node keeps its inputs, and with them the graph",
         ),
         (
-            'with switched("grad_enabled", create_graph):',
-            'with switched("grad_enabled", True):',
+            'with switched("grad_enabled", create_graph), switched',
+            'with switched("grad_enabled", True), switched',
             "backward is always recorded",
         ),
-        ("if node is None or id(tensor) in wanted:", "if node is None:", "tensors in the middle are not returned"),
+        (
+            "if maker is None or maker.reads_values or op.reads_values:",
+            "if maker is None or op.reads_values:",
+            "the values of an op that reads its own output are lost",
+        ),
+        (
+            "if maker is None or maker.reads_values or op.reads_values:",
+            "if maker is None or maker.reads_values:",
+            "the values that an op reads are lost",
+        ),
+        (
+            "return id(tensor) if tensor.node is None else id(tensor.node)",
+            "return id(tensor)",
+            "a shadow is another tensor",
+        ),
+        (
+            "if node is None or identity(tensor) in wanted:",
+            "if node is None:",
+            "tensors in the middle are not returned",
+        ),
         ("grads[key] = g\n", "grads[key] = g\n                    owned.add(key)\n", "adds in place to what is shared"),
         (
             "                    if not create_graph:\n                        owned.add(key)",
@@ -27,8 +46,8 @@ EDITS: dict[str, list[tuple[str, str, str]]] = {
             "a node goes before all its uses are known",
         ),
         (
-            "operations = {id(tensor): tensor.node.alive_op() for tensor in order if tensor.node is not None}",
-            "operations = {id(tensor): tensor.node.op for tensor in order if tensor.node is not None}",
+            "operations = {identity(tensor): tensor.node.alive_op() for tensor in order if tensor.node is not None}",
+            "operations = {identity(tensor): tensor.node.op for tensor in order if tensor.node is not None}",
             "neither freed nodes nor changed tensors are looked for",
         ),
         ("    lock(total)\n", "", "a sum of gradients stays writable"),
@@ -70,8 +89,8 @@ EDITS: dict[str, list[tuple[str, str, str]]] = {
         ("if array.base is not None or id(array) in handed_out:", "if id(array) in handed_out:", "a leaf gets a view"),
         ("    handed_out.add(id(array))\n", "", "what was given away is not remembered"),
         (
-            'with switched("grad_enabled", create_graph):',
-            'with switched("grad_enabled", True):',
+            'with switched("grad_enabled", create_graph), switched',
+            'with switched("grad_enabled", True), switched',
             "adding to a gradient is always recorded",
         ),
         ("retain_graph or create_graph, create_graph)", "retain_graph, create_graph)", "create_graph frees the graph"),
