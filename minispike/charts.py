@@ -234,9 +234,14 @@ def step_bars(ax: "Axes | None", profile: StepProfile) -> "Axes":
     ax.set_ylabel("op")
     ax.legend(fontsize="small", frameon=False, loc="lower right")
     step, floor, share = 1e3 * profile.seconds, 1e3 * profile.floor, f"{profile.floor / profile.seconds:.0%}"
-    title = f"A step takes {step:.3g} ms, its matrix products alone {floor:.3g} ms ({share})"
+    title = f"A step takes {_milliseconds(step)},\nits matrix products alone {_milliseconds(floor)} ({share})"
     ax.set_title(title, fontsize="medium", loc="left")
     return tidy(ax)
+
+
+def _milliseconds(value: float) -> str:
+    """A time in three figures or more."""
+    return f"{value:,.0f} ms" if value >= 100 else f"{value:.3g} ms"
 
 
 def _log_scale(ax: "Axes") -> None:
