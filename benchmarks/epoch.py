@@ -72,7 +72,7 @@ def main() -> None:
     found = take_turns(starts, args.rounds, steps, "epoch")
     lengths, setup = work.texts.encoded.lengths, work.setup
     about = f"{len(lengths)} sentences of {np.mean(lengths):.1f} tokens in the mean, special ones included"
-    lines = [f"## {args.setup}: {setup}", "", f"{about}; {args.rounds} rounds of {steps} steps; random targets.", ""]
+    lines = [f"## {args.setup}: {setup}", "", f"{about}; {args.rounds} rounds, {steps} steps each; random targets.", ""]
     lines += [*table(found, work), ""]
     print("\n".join(lines), flush=True)
     results = {

@@ -22,7 +22,7 @@ from benchmarks.turns import Figures, take_turns
 CONTENDERS = ("minispike", "PyTorch + SpikingJelly")
 JOBS = {"train": "training step", "infer": "inference"}
 AXES = {"time_steps": "time steps T", "length": "tokens L", "depth": "blocks", "batch": "sentences B"}
-BASE = Setup(depth=2, dim=256, heads=8, length=64, batch=8, vocab=8000)
+BASE = Setup(depth=2, dim=256, heads=8, length=64, batch=4, vocab=8000)
 """The table of embeddings is small, for its update takes the same time everywhere."""
 POINTS = {
     "time_steps": (1, 2, 4, 8, 16),
@@ -133,7 +133,7 @@ def main() -> None:
     base, points = (QUICK, QUICK_POINTS) if args.quick else (BASE, POINTS)
     rounds, steps = args.rounds or (2 if args.quick else 5), args.steps or (1 if args.quick else 3)
     found: dict[str, dict[str, dict[str, Curve]]] = {}
-    lines = [f"Around {base}: median of {rounds} rounds of {steps} steps (lowest to highest round).", ""]
+    lines = [f"Around {base}: median of {rounds} rounds, {steps} steps each (lowest to highest round).", ""]
     for axis in args.axis:
         found[axis] = {job: measured(base, axis, points[axis], job, rounds, steps) for job in JOBS}
         new = [f"## {AXES[axis]}", "", *table(axis, found[axis]), ""]
