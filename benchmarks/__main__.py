@@ -5,118 +5,42 @@ few steps, one contender after the other while the others wait; a contender's fi
 """
 
 import argparse
-import json
-import platform
-import statistics
-import subprocess
-import sys
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from benchmarks.contender import CONTENDERS
+from benchmarks.contender import CONTENDERS, FLOORS, INFERENCE_ALONE, words
 from benchmarks.floor import multiply_adds
+from benchmarks.report import at_least_one, cell, number, spread, write
 from benchmarks.setups import SETUPS, Setup
+from benchmarks.turns import Figures, take_turns
 
 BASELINE = "PyTorch + SpikingJelly"
+HEAD = (
+    "", "ms", "rounds (ms)", "speed, SpikingJelly = 1", "G multiply-adds a second", "floor / time (%)", "peak (MB)",
+)  # fmt: skip
 
 
-class Process:
-    """A contender at the other end of a pipe."""
-
-    def __init__(self, name: str, setup: Setup, job: str) -> None:
-        words = [sys.executable, "-m", "benchmarks.contender", name, json.dumps(asdict(setup)), job]
-        pipe = subprocess.PIPE
-        self.process = subprocess.Popen(words, stdin=pipe, stdout=pipe, stderr=subprocess.DEVNULL, text=True)
-        self.seconds: list[float] = []
-        self.rounds: list[float] = []
-        self.peak = self._answer()["peak"]
-
-    def _answer(self) -> Any:
-        assert self.process.stdout is not None
-        line = self.process.stdout.readline()
-        if not line:
-            raise RuntimeError(f"a contender ended with code {self.process.wait()}: {self.process.args!r}")
-        return json.loads(line)
-
-    def ask(self, steps: int) -> None:
-        """Time some steps."""
-        assert self.process.stdin is not None
-        self.process.stdin.write(f"{steps}\n")
-        self.process.stdin.flush()
-        answer = self._answer()
-        self.seconds += answer["seconds"]
-        self.rounds.append(statistics.median(answer["seconds"]))
-        self.peak = answer["peak"]
-
-    def end(self) -> None:
-        """Let it go."""
-        self.process.kill()
-        self.process.wait()
-
-
-def measured(names: list[str], setup: Setup, job: str, rounds: int, steps: int) -> dict[str, Any]:
-    """Each contender's median, spread and peak of memory."""
-    processes: dict[str, Process] = {}
-    lost: dict[str, str] = {}
-    for name in names:
-        try:
-            processes[name] = Process(name, setup, job)
-        except RuntimeError as error:
-            lost[name] = str(error)
-    try:
-        for i in range(rounds):
-            for name, process in list(processes.items()):
-                try:
-                    process.ask(steps)
-                except RuntimeError as error:
-                    lost[name] = str(error)
-                    processes.pop(name)
-            print(f"{job}: round {i + 1} of {rounds}", file=sys.stderr)
-    finally:
-        for process in processes.values():
-            process.end()
-    found: dict[str, Any] = {}
-    for name, process in processes.items():
-        median = statistics.median(process.rounds)
-        found[name] = {
-            "seconds": median,
-            "spread": [min(process.rounds), max(process.rounds)],
-            "peak_mb": process.peak / 2**20,
-        }
-    for name, why in lost.items():
-        found[name] = {"lost": why}
-    return found
-
-
-def table(found: dict[str, Any], setup: Setup, job: str) -> list[str]:
+def table(found: dict[str, Figures], setup: Setup, job: str) -> list[str]:
     """The figures as a table."""
-    training = job == "train"
-    base = found.get(BASELINE, {}).get("seconds")
-    lines = ["| | ms | rounds (ms) | speed, SpikingJelly = 1 | G multiply-adds a second | peak (MB) |", "|-|-|-|-|-|-|"]
+    lines = [f"| {' | '.join(HEAD)} |", "|-" * len(HEAD) + "|"]
     for name, figures in found.items():
-        if "lost" in figures:
-            lines.append(f"| {name} | did not run | | | | |")
-            continue
-        seconds, (low, high) = figures["seconds"], figures["spread"]
-        ratio = f"{base / seconds:.2f}" if base else ""
-        rate = multiply_adds(setup, training=training) / seconds / 1e9
-        peak = "" if name.startswith("products") else f"{figures['peak_mb']:.0f}"
-        shown = f"{1e3 * low:.0f} to {1e3 * high:.0f}"
-        lines.append(f"| {name} | {1e3 * seconds:.0f} | {shown} | {ratio} | {rate:.0f} | {peak} |")
+        if figures.lost:
+            cells = [name, f"did not run: {cell(figures.lost)}", *[""] * 5]
+        else:
+            seconds = figures.seconds
+            rate = multiply_adds(setup, training=job == "train") / seconds / 1e9
+            peak = "" if name.startswith("products") else f"{figures.peak / 2**20:.0f}"
+            ratio, share = _per(found, BASELINE, seconds), _per(found, FLOORS.get(name), seconds)
+            cells = [name, number(1e3 * seconds), spread(1e3 * s for s in figures.medians)]
+            cells += [f"{ratio:.2f}" if ratio else "", number(rate), f"{100 * share:.0f}" if share else "", peak]
+        lines.append(f"| {' | '.join(cells)} |")
     return lines
 
 
-def machine() -> dict[str, str]:
-    """What it was measured on."""
-    from importlib.metadata import version
-
-    names = ("numpy", "torch", "spikingjelly", "snntorch", "onnxruntime")
-    cpu = next(
-        (line.split(":")[1].strip() for line in Path("/proc/cpuinfo").read_text().splitlines() if "model name" in line),
-        platform.processor(),
-    )
-    return {"cpu": cpu, "python": platform.python_version(), **{name: version(name) for name in names}}
+def _per(found: dict[str, Figures], name: str | None, seconds: float) -> float | None:
+    """The time of a contender, in units of ``seconds``; None if it has no time."""
+    figures = found.get(name or "")
+    return None if figures is None or figures.lost else figures.seconds / seconds
 
 
 def main() -> None:
@@ -124,22 +48,24 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--setup", nargs="+", choices=SETUPS, default=["S", "M"])
     parser.add_argument("--job", nargs="+", choices=("train", "infer"), default=["train", "infer"])
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--steps", type=int, default=4, help="timed in a round")
+    parser.add_argument("--rounds", type=at_least_one, default=5)
+    parser.add_argument("--steps", type=at_least_one, default=4, help="timed in a round")
     parser.add_argument("--only", nargs="+", choices=CONTENDERS, default=list(CONTENDERS), help="contenders")
-    parser.add_argument("--out", type=Path, help="a file for the tables; JSON beside it")
+    parser.add_argument("--out", type=Path, help="tables go to OUT.md, all figures to OUT.json")
     args = parser.parse_args()
-    record: dict[str, Any] = {"command": " ".join(sys.argv[1:]), "machine": machine(), "results": {}}
-    lines = [", ".join(f"{name} {value}" for name, value in record["machine"].items()), ""]
+    results: dict[str, Any] = {}
+    lines: list[str] = []
     for name in args.setup:
         for job in args.job:
-            found = measured(args.only, SETUPS[name], job, args.rounds, args.steps)
-            record["results"][f"{name} {job}"] = found
-            lines += [f"## {name}, {job}: {SETUPS[name]}", "", *table(found, SETUPS[name], job), ""]
-            print("\n".join(lines[-len(found) - 5 :]), flush=True)
-            if args.out:
-                args.out.write_text("\n".join(lines), encoding="utf-8")
-                args.out.with_suffix(".json").write_text(json.dumps(record, indent=1), encoding="utf-8")
+            setup = SETUPS[name]
+            taking_part = [who for who in args.only if job == "infer" or who not in INFERENCE_ALONE]
+            starts = {who: words(who, setup, job) for who in taking_part}
+            found = take_turns(starts, args.rounds, args.steps, f"{name}, {job}")
+            results[f"{name} {job}"] = {who: figures.record() for who, figures in found.items()}
+            new = [f"## {name}, {job}: {setup}", "", *table(found, setup, job), ""]
+            print("\n".join(new), flush=True)
+            lines += new
+            write(args.out, lines, results)
 
 
 if __name__ == "__main__":

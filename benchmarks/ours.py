@@ -4,7 +4,7 @@ import tempfile
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -16,7 +16,7 @@ from minispike.models.spikebert_config import SpikeBERTConfig
 from minispike.nn.losses import cross_entropy, masked_mse
 from minispike.tensor import Tensor
 from minispike.train.journal import Journal
-from minispike.train.loop import Keeper, TrainConfig, train
+from minispike.train.loop import Keeper, Task, TrainConfig, train
 from minispike.train.predict import predict_logits
 
 
@@ -58,6 +58,25 @@ class Lesson:
         return {}
 
 
+class Timed(Task, Protocol):
+    """A task that notes when each of its steps began."""
+
+    began: list[float]
+
+
+UNTIMED = 2
+"""Steps before those that are timed: they start the workers."""
+
+
+def timed_steps(task: Timed, steps: int, batch_size: int, workers: int = 0) -> list[float]:
+    """How long each of some steps of the training loop took, those before them, `UNTIMED`, left out."""
+    task.began.clear()
+    config = TrainConfig(steps=steps + UNTIMED + 1, batch_size=batch_size, warmup=0.0, workers=workers)
+    with tempfile.TemporaryDirectory() as folder, Journal(Path(folder) / "journal.jsonl") as journal:
+        train(task, config, Keeper(Path(folder) / "checkpoint.safetensors", journal, minutes=1e9))
+    return np.diff(task.began)[UNTIMED:].tolist()
+
+
 class Training:
     """Steps of training, by the training loop."""
 
@@ -65,12 +84,8 @@ class Training:
         self.lesson, self.workers = Lesson(setup, min(parts, setup.batch)), workers
 
     def seconds(self, steps: int) -> list[float]:
-        """How long each step took; those before, which start the workers, do not count."""
-        self.lesson.began.clear()
-        config = TrainConfig(steps=steps + 3, batch_size=len(self.lesson.ids), warmup=0.0, workers=self.workers)
-        with tempfile.TemporaryDirectory() as folder, Journal(Path(folder) / "journal.jsonl") as journal:
-            train(self.lesson, config, Keeper(Path(folder) / "checkpoint.safetensors", journal, minutes=1e9))
-        return np.diff(self.lesson.began)[2:].tolist()
+        """How long each step took."""
+        return timed_steps(self.lesson, steps, len(self.lesson.ids), self.workers)
 
 
 class Inference:

@@ -141,14 +141,23 @@ class SpikeBERT(nn.Module):
         )
         self.norm, self.classifier = nn.LayerNorm(setup.dim), nn.Linear(setup.dim, setup.classes)
 
-    def forward(self, ids: Tensor, features: bool = True) -> tuple[Tensor, list[Tensor]]:
+    def counts(self, ids: Tensor, features: bool = True) -> tuple[Tensor, list[Tensor]]:
+        """The spike counts of the last block ``[T, B, L, D]``, and the hidden states ``[B, L, D]`` of every block."""
         x = EmbeddingSpike.apply(self.embedding(ids)).expand(self.time_steps, -1, -1, -1)
         states = []
         for block, transform in zip(self.blocks, self.transforms, strict=True):
             x = block(x)
             if features:
                 states.append(transform(x.mean(0)))
-        return self.classifier(self.norm(x).mean(2)).mean(0), states
+        return x, states
+
+    def head(self, counts: Tensor) -> Tensor:
+        """The logits ``[B, C]``."""
+        return self.classifier(self.norm(counts).mean(2)).mean(0)
+
+    def forward(self, ids: Tensor, features: bool = True) -> tuple[Tensor, list[Tensor]]:
+        x, states = self.counts(ids, features)
+        return self.head(x), states
 
 
 NEURONS: dict[str, Callable[[float], nn.Module]] = {
@@ -165,22 +174,20 @@ def forget(model: nn.Module) -> None:
             module.reset()
 
 
-class Training:
-    """Steps of training."""
+class Learner:
+    """A network and its optimiser."""
 
     def __init__(self, setup: Setup, neuron: str, compiled: bool = False) -> None:
         torch.manual_seed(0)
         self.plain = SpikeBERT(setup, NEURONS[neuron])
         self.model = torch.compile(self.plain) if compiled else self.plain
         self.optimiser = torch.optim.AdamW(self.plain.parameters(), lr=5e-4, weight_decay=0.01)
-        self.ids, self.labels = torch.from_numpy(setup.ids()), torch.from_numpy(setup.labels())
-        self.targets = [torch.from_numpy(target) for target in setup.targets()]
 
-    def step(self) -> float:
+    def step(self, ids: Tensor, labels: Tensor, targets: list[Tensor]) -> float:
         """One step; its loss."""
-        logits, states = self.model(self.ids)
-        loss = F.cross_entropy(logits, self.labels)
-        for state, target in zip(states, self.targets, strict=True):
+        logits, states = self.model(ids)
+        loss = F.cross_entropy(logits, labels)
+        for state, target in zip(states, targets, strict=True):
             loss = loss + 0.1 * F.mse_loss(state, target)
         self.optimiser.zero_grad()
         loss.backward()
@@ -189,9 +196,18 @@ class Training:
         forget(self.plain)
         return loss.item()
 
+
+class Training:
+    """Steps of training on one batch."""
+
+    def __init__(self, setup: Setup, neuron: str, compiled: bool = False) -> None:
+        self.learner = Learner(setup, neuron, compiled)
+        self.ids, self.labels = torch.from_numpy(setup.ids()), torch.from_numpy(setup.labels())
+        self.targets = [torch.from_numpy(target) for target in setup.targets()]
+
     def seconds(self, steps: int) -> list[float]:
         """How long each step took."""
-        return clock.seconds(self.step, steps)
+        return clock.seconds(lambda: self.learner.step(self.ids, self.labels, self.targets), steps)
 
 
 class Inference:
