@@ -7,6 +7,7 @@ on the small networks here that was nearly half of a step's time.
 
 import ctypes
 import sys
+from contextlib import suppress
 
 M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # from glibc's malloc.h
 
@@ -24,3 +25,10 @@ def keep_freed_memory() -> bool:
     except (AttributeError, OSError):  # another C library, such as musl
         return False
     return bool(mallopt(M_MMAP_MAX, 0)) and bool(mallopt(M_TRIM_THRESHOLD, 2**31 - 1))
+
+
+def give_back_freed_memory() -> None:
+    """Ask glibc to return what it keeps: before a process is copied, lest the copy have it too, page by page."""
+    if sys.platform == "linux":
+        with suppress(AttributeError, OSError):  # another C library
+            ctypes.CDLL(None).malloc_trim(0)

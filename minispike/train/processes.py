@@ -30,6 +30,7 @@ from minispike.errors import TrainingError, problem, warn
 from minispike.nn.module import Parameter
 from minispike.row_gradient import RowGradient
 from minispike.tensor import Tensor
+from minispike.train.memory import give_back_freed_memory
 from minispike.train.workers import single_threaded_products
 
 ALIGNMENT = 64
@@ -90,6 +91,8 @@ class Processes:
 
     def _enough_helpers(self, wanted: int) -> "list[_Helper]":
         """So many helpers, started where they are missing; fewer, where the system has no room for another."""
+        if len(self._helpers) < wanted:
+            give_back_freed_memory()
         try:
             while len(self._helpers) < wanted:
                 gradients = _shared_arrays(self._parameters)
