@@ -30,28 +30,33 @@ def network(setup: Setup) -> SpikeBERT:
 
 
 class Lesson:
-    """One batch, over and over: cross entropy, and the hidden states of every block against a teacher's."""
+    """Other sentences at every step: cross entropy, and the hidden states of every block against a teacher's."""
 
     name = "benchmark"
 
     def __init__(self, setup: Setup, parts: int) -> None:
         self.model = network(setup)
-        self.ids, self.labels, self.targets = setup.ids(), setup.labels(), setup.targets()
+        self.setup, self.labels, self.targets = setup, setup.labels(), setup.targets()
         self.rows = [rows for rows in np.array_split(np.arange(setup.batch), parts) if len(rows)]
         self.began: list[float] = []
+        self.drawn = 0  # batches so far
 
     def parts(self, step: int) -> Iterator[Any]:
-        """The rows of the batch."""
+        """Which sentences of the batch, and their ids."""
         self.began.append(time.perf_counter())
-        yield from self.rows
+        self.drawn += 1
+        ids = self.setup.ids(self.drawn)
+        for rows in self.rows:
+            yield rows, ids[rows]
 
     def losses(self, part: Any) -> Mapping[str, Tensor]:
         """The terms of a part."""
-        out = self.model(self.ids[part])
-        loss = cross_entropy(out.logits, self.labels[part])
+        rows, ids = part
+        out = self.model(ids)
+        loss = cross_entropy(out.logits, self.labels[rows])
         for state, target in zip(out.hidden_states, self.targets, strict=True):
-            loss = loss + masked_mse(state, target[part]) * 0.1
-        return {"loss": loss * (len(part) / len(self.ids))}
+            loss = loss + masked_mse(state, target[rows]) * 0.1
+        return {"loss": loss * (len(rows) / self.setup.batch)}
 
     def evaluate(self) -> Mapping[str, float]:
         """Nothing."""
@@ -85,7 +90,7 @@ class Training:
 
     def seconds(self, steps: int) -> list[float]:
         """How long each step took."""
-        return timed_steps(self.lesson, steps, len(self.lesson.ids), self.workers)
+        return timed_steps(self.lesson, steps, self.lesson.setup.batch, self.workers)
 
 
 class Inference:

@@ -181,7 +181,10 @@ class Learner:
         torch.manual_seed(0)
         self.plain = SpikeBERT(setup, NEURONS[neuron])
         self.model = torch.compile(self.plain) if compiled else self.plain
-        self.optimiser = torch.optim.AdamW(self.plain.parameters(), lr=5e-4, weight_decay=0.01)
+        matrices = [p for n, p in self.plain.named_parameters() if p.ndim > 1 and n != "embedding.weight"]
+        others = [p for n, p in self.plain.named_parameters() if p.ndim == 1 or n == "embedding.weight"]
+        groups = [{"params": matrices}, {"params": others, "weight_decay": 0.0}]  # what decays in minispike
+        self.optimiser = torch.optim.AdamW(groups, lr=5e-4, weight_decay=0.01)
 
     def step(self, ids: Tensor, labels: Tensor, targets: list[Tensor]) -> float:
         """One step; its loss."""
@@ -198,16 +201,22 @@ class Learner:
 
 
 class Training:
-    """Steps of training on one batch."""
+    """Steps of training, on other sentences each time."""
 
     def __init__(self, setup: Setup, neuron: str, compiled: bool = False) -> None:
         self.learner = Learner(setup, neuron, compiled)
-        self.ids, self.labels = torch.from_numpy(setup.ids()), torch.from_numpy(setup.labels())
+        self.setup, self.labels = setup, torch.from_numpy(setup.labels())
         self.targets = [torch.from_numpy(target) for target in setup.targets()]
+        self.drawn = 0
+
+    def step(self) -> None:
+        """One step, on the sentences that minispike's has too."""
+        self.drawn += 1
+        self.learner.step(torch.from_numpy(self.setup.ids(self.drawn)), self.labels, self.targets)
 
     def seconds(self, steps: int) -> list[float]:
         """How long each step took."""
-        return clock.seconds(lambda: self.learner.step(self.ids, self.labels, self.targets), steps)
+        return clock.seconds(self.step, steps)
 
 
 class Inference:

@@ -177,15 +177,16 @@ def _add_teacher(commands: Any) -> None:
     convert.add_argument("--out", metavar="DIR", required=True, help="new or empty folder")
 
 
-def _add_settings(parser: argparse.ArgumentParser, default: str) -> None:
+def _add_settings(parser: argparse.ArgumentParser, default: str, trains: bool = True) -> None:
     text = "preset, then file, then flags, then --set: the last word counts"
     group = parser.add_argument_group("settings", text)
     group.add_argument("--preset", metavar="NAME", help=f"settings to begin with (default: {default})")
     group.add_argument("--config", metavar="FILE", help="TOML file with settings")
     group.add_argument("--backend", metavar="NAME", help=_BACKEND)
     group.add_argument("--seed", type=int, metavar="N", help="of everything random (default: 0)")
-    text = "compute two sentences at a time, which takes longer (low_memory=true in every phase)"
-    group.add_argument("--low-memory", action="store_true", help=text)
+    if trains:
+        text = "compute two sentences at a time, which takes longer (low_memory=true in every phase)"
+        group.add_argument("--low-memory", action="store_true", help=text)
     example = "any setting, such as stage2.steps=9"
     group.add_argument("--set", action="extend", nargs="+", default=[], metavar="KEY=VALUE", help=example)
 
@@ -212,7 +213,7 @@ def _add_profile(commands: Any) -> None:
     parser.add_argument("--length", type=int, metavar="L", help=text)
     parser.add_argument("--steps", type=int, metavar="N", default=10, help="that count, after two (default: 10)")
     parser.add_argument("--out", metavar="FILE", help="a picture as well, .svg or .png")
-    _add_settings(parser, "tiny; its sections student and stage2 count")
+    _add_settings(parser, "tiny; its sections student and stage2 count", trains=False)
 
 
 def _add_asking(commands: Any) -> None:

@@ -1,7 +1,8 @@
 """The graph behind a tensor, and the walk that takes a gradient from its root to its leaves.
 
-A `Node` is the memory of one op call. Tensors and nodes link to each other and to nothing else, so a graph lives as
-long as somebody holds its root. The walk is iterative: a spiking network unrolled in time is deep.
+A `Node` is the memory of one op call. Tensors (or a `Shadow`, which stands for one whose values nobody reads) and
+nodes link to each other and to nothing else, so a graph lives as long as somebody holds its root. The walk is
+iterative: a spiking network unrolled in time is deep.
 """
 
 from collections.abc import Collection, Sequence

@@ -1,8 +1,8 @@
 """The gradient of a table of embeddings: zero but for the rows that were looked up.
 
 A vocabulary has tens of thousands of rows, and a batch meets hundreds. What is zero is neither stored, nor added up,
-nor sent from one process to another, and an optimiser need not move it. Whoever takes the gradient for an ordinary
-tensor gets one: its array is made when it is first asked for.
+nor sent from one process to another, and an optimiser need not move it. The training loop asks for such gradients
+(``rows=True`` of `minispike.grad`); whoever else asks for a gradient gets an ordinary tensor.
 """
 
 from typing import Any
@@ -34,7 +34,7 @@ class RowGradient(Tensor):
     @classmethod
     def added_up(cls, length: int, index: Array, values: Array) -> "RowGradient":
         """The gradient that adds ``values[i]`` to row ``index[i]`` for each i, repeated ones included."""
-        return cls(length, *backend.sum_rows(index, values))
+        return cls(length, *backend.sum_rows(index.astype(np.intp, copy=False), values))
 
     @property
     def array(self) -> Array:
@@ -64,13 +64,15 @@ def numbers(gradient: Tensor) -> Array:
     return gradient.values if isinstance(gradient, RowGradient) else gradient.array
 
 
-def plus(total: Tensor, more: Tensor) -> Tensor:
-    """The sum of two gradients of one tensor; ``total`` may be changed in place, and nobody else may hold its array."""
+def plus(total: Tensor, more: Tensor, *, in_place: bool) -> Tensor:
+    """The sum of two gradients of one tensor; ``in_place``: nobody else holds the array of ``total``, if it has one."""
     if isinstance(total, RowGradient) and isinstance(more, RowGradient):
         index, values = (np.concatenate(pair) for pair in ((total.rows, more.rows), (total.values, more.values)))
         return RowGradient.added_up(total.length, index, values)
     if isinstance(total, RowGradient):
-        total, more = Tensor._of(more.array.copy()), total
+        total, more, in_place = more, total, False
+    if not in_place:
+        total = Tensor._of(total.array.copy())
     if isinstance(more, RowGradient):
         backend.unlock(total.array)
         total.array[more.rows] += more.values

@@ -291,6 +291,7 @@ def grad(
     *,
     retain_graph: bool = True,
     create_graph: bool = False,
+    rows: bool = False,
 ) -> list[Tensor | None]:
     """The gradients of ``output`` with respect to ``inputs``, without touching anyone's ``grad``.
 
@@ -300,6 +301,8 @@ def grad(
         grad_output: as in `Tensor.backward`.
         retain_graph: keep the graph for another pass; false frees it on the way, which takes less memory.
         create_graph: record the backward pass, so that the gradients can be differentiated again.
+        rows: the gradient of a table of which few rows were looked up may be a `minispike.row_gradient.RowGradient`,
+            which holds these alone.
 
     Returns:
         One tensor an input, of its shape; None where ``output`` does not depend on it.
@@ -315,8 +318,13 @@ def grad(
             )
     wanted = {identity(tensor) for tensor in inputs}
     pairs = differentiate(output, _seed_gradient(output, grad_output), retain_graph, create_graph, wanted)
-    found = {identity(tensor): gradient for tensor, gradient in pairs}
+    found = {identity(tensor): gradient if rows else _whole(gradient) for tensor, gradient in pairs}
     return [found.get(identity(tensor)) for tensor in inputs]
+
+
+def _whole(gradient: Tensor) -> Tensor:
+    """An ordinary tensor, where the gradient is one of some rows."""
+    return gradient if type(gradient) is Tensor else Tensor._of(gradient.array)
 
 
 def _unshared(gradient: Tensor, handed_out: set[int]) -> Tensor:
@@ -328,7 +336,7 @@ def _unshared(gradient: Tensor, handed_out: set[int]) -> Tensor:
     if array.base is not None or id(array) in handed_out:
         return Tensor._of(array.copy())
     handed_out.add(id(array))
-    return gradient
+    return _whole(gradient)
 
 
 def _seed_gradient(root: Tensor, seed: TensorLike | None) -> Tensor:

@@ -1,6 +1,7 @@
 """Every fused neuron equals its composition in value and gradient, and passes `check_grads`."""
 
 import itertools
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,7 @@ from minispike import check_grads, grad, smooth_spikes
 from minispike.smooth import FrozenValues, frozen_values
 from minispike.snn import kernels
 from minispike.snn.neurons import LIF, LIFNeuron, lif, lif_composed, lif_with_state
-from minispike.snn.surrogate import SURROGATES
+from minispike.snn.surrogate import SURROGATES, Surrogate
 from minispike.tensor import Tensor
 
 # --- neurons
@@ -92,12 +93,40 @@ def test_lif_of_more_neurons_than_a_block(monkeypatch: pytest.MonkeyPatch) -> No
     neuron = LIFNeuron(threshold=0.3, detach_reset=False)
     x = random_leaf((2, 70_001), 1)
     assert_same(Pair(lambda x: lif(x, neuron), lambda x: lif_composed(x, neuron)[0], [x]))
-    monkeypatch.setattr(kernels, "BLOCK", 4)
+    monkeypatch.setattr(kernels, "BLOCK", 12)
+    monkeypatch.setattr(kernels, "LEAST", 2)
     x = random_leaf((3, 11), 1)
     for detach in (True, False):
         neuron = LIFNeuron(threshold=0.3, detach_reset=detach)
         assert_same(Pair(lambda x, n=neuron: lif(x, n), lambda x, n=neuron: lif_composed(x, n)[0], [x]))
         check_grads(lambda x, n=neuron: lif(x, n), x, spikes="smooth", rtol=1e-7)
+
+
+@dataclass(frozen=True)
+class StraightThrough(Surrogate):
+    """One whose derivative is a number, the same everywhere."""
+
+    def derivative(self, u: Any) -> Any:
+        return 1.0
+
+
+@pytest.mark.parametrize("reset", [0.0, None])
+@pytest.mark.parametrize("detach", [True, False])
+def test_a_surrogate_with_one_number_for_all(reset: float | None, detach: bool) -> None:
+    neuron = LIFNeuron(threshold=0.3, reset=reset, detach_reset=detach, surrogate=StraightThrough())
+    for x in (random_leaf((4, 3), 1), random_leaf((1, 3), 1)):
+        pair = Pair(lambda x: lif(x, neuron, time_steps=4), lambda x: lif_composed(x, neuron, time_steps=4)[0], [x])
+        assert_same(pair)
+
+
+def test_blocks_of_many_time_steps_are_not_small() -> None:
+    """Nor more than the layer; a block has about so many numbers in all, and at least a few of each step."""
+    layer = np.empty((1, 70_000, 2), np.float32)
+    for steps in (1, 4, 1000):
+        sizes = [b.stop - b.start for b in kernels.blocks(layer, steps)]
+        assert sum(sizes) == 70_000
+        assert sizes[0] == max(kernels.BLOCK // steps, kernels.LEAST) // 2 or sizes == [70_000]
+    assert kernels.blocks(layer[:, :0], 4) == []
 
 
 def test_lif_leaves_what_it_is_given() -> None:

@@ -8,8 +8,8 @@ import pytest
 from helpers import assert_sentence
 
 from minispike import default_dtype
-from minispike.backend import to_numpy
-from minispike.errors import AutogradError, CheckpointError
+from minispike.backend import array_module, to_numpy
+from minispike.errors import AutogradError, CheckpointError, ConfigError
 from minispike.models.bert import Bert, BertConfig, MaskedLanguageModel
 from minispike.models.spikebert import SpikeBERT
 from minispike.models.spikebert_config import SpikeBERTConfig
@@ -238,6 +238,27 @@ def test_any_number_of_threads_gives_the_same_bits() -> None:
     for other in found[1:]:
         for name, array in found[0].items():
             np.testing.assert_array_equal(other[name], array, err_msg=name)
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_a_step_that_fails_leaves_no_parameter_open(threads: int) -> None:
+    """And none that a graph takes for unchanged."""
+    parameters = {n: Parameter(np.ones(CHUNK + 1)) for n in ("a", "b")}
+    optimiser = AdamW(parameters.items(), threads=threads)
+    for p in parameters.values():
+        p.grad = Tensor(np.full(CHUNK + 1, 1e30, np.float32))
+    with np.errstate(all="raise"), pytest.raises(FloatingPointError):
+        optimiser.step(0.1)
+    for p in parameters.values():
+        assert p.version == 1
+        assert array_module(p.array) is not np or not p.array.flags.writeable
+
+
+def test_one_parameter_under_two_names() -> None:
+    p = Parameter(np.ones(2))
+    with pytest.raises(ConfigError) as caught:
+        AdamW([("a", p), ("b", p)])
+    assert_sentence(caught.value)
 
 
 def test_a_scale_of_the_gradients_is_that_of_clipping() -> None:

@@ -1,5 +1,6 @@
 """The gradient of a table, some rows of it: wherever it goes, the numbers are those of all rows."""
 
+import copy
 from typing import Any
 
 import numpy as np
@@ -39,7 +40,7 @@ def table() -> Parameter:
 
 def test_a_lookup_has_the_gradient_of_its_composition(table: Parameter) -> None:
     seed = np.random.default_rng(1).normal(size=(*IDS.shape, 3))
-    (found,) = grad((F.embedding(IDS, table) * seed).sum(), [table])
+    (found,) = grad((F.embedding(IDS, table) * seed).sum(), [table], rows=True)
     (expected,) = grad((F.embedding_composed(IDS, table) * seed).sum(), [table])
     assert isinstance(found, RowGradient) and expected is not None
     assert found.rows.tolist() == [0, 2, 5, 39]
@@ -51,31 +52,53 @@ def test_a_lookup_has_the_gradient_of_its_composition(table: Parameter) -> None:
 def test_as_an_ordinary_tensor(table: Parameter) -> None:
     """In backward, in sums within a graph, in ops."""
     total = looked_up(IDS, table) + looked_up(IDS[:1], table) + (table * table).sum()
-    (found,) = grad(total, [table])
+    (found,) = grad(total, [table], rows=True)
     total.backward()
     assert table.grad is not None and found is not None
     np.testing.assert_array_equal(table.grad.numpy(), found.numpy())
-    assert not isinstance(found, RowGradient)
+    assert type(found) is Tensor
     rows = of_rows(1, 7)
     np.testing.assert_array_equal((rows * 2.0).numpy(), 2.0 * rows.numpy())
     assert not rows.array.flags.writeable and rows.array is rows.array
 
 
+def test_who_does_not_ask_for_rows_gets_an_ordinary_tensor(table: Parameter) -> None:
+    looked_up(IDS, table).backward()
+    (found,) = grad(looked_up(IDS, table), [table])
+    assert type(table.grad) is type(found) is Tensor
+    np.testing.assert_array_equal(found.numpy(), table.grad.numpy())
+    again = copy.deepcopy(table)
+    assert again.grad is not None
+    again.grad.assign(np.ones((40, 3)))
+    np.testing.assert_array_equal(table.grad.numpy(), found.numpy())
+
+
+@pytest.mark.parametrize("kind", [np.int64, np.uint64, np.int8])
+def test_ids_of_any_type(table: Parameter, kind: Any) -> None:
+    found = [grad(looked_up(ids, table), [table], rows=True)[0] for ids in (IDS.astype(kind), IDS[:1])]
+    assert found[0] is not None and found[1] is not None
+    total = plus(found[0], found[1], in_place=False)
+    np.testing.assert_allclose(total.numpy(), found[0].numpy() + found[1].numpy(), rtol=0, atol=1e-15)
+
+
 def test_no_row_at_all(table: Parameter) -> None:
-    (found,) = grad((F.embedding(IDS[:0], table)).sum(), [table])
+    (found,) = grad((F.embedding(IDS[:0], table)).sum(), [table], rows=True)
     assert found is not None
     np.testing.assert_array_equal(found.numpy(), np.zeros((40, 3)))
 
 
+@pytest.mark.parametrize("in_place", [False, True])
 @pytest.mark.parametrize("kinds", ["rows rows", "rows all", "all rows", "all all"])
-def test_sums(kinds: str) -> None:
+def test_sums(kinds: str, in_place: bool) -> None:
     first, second = of_rows(1, 7, 30), of_rows(0, 7, 39, seed=1)
     expected = first.numpy() + second.numpy()
     a, b = (each if kind == "rows" else dense(each) for each, kind in zip((first, second), kinds.split(), strict=True))
-    before = b.numpy()
-    found = plus(a, b)
+    before = a.numpy(), b.numpy()
+    found = plus(a, b, in_place=in_place)
     np.testing.assert_array_equal(found.numpy(), expected)
-    np.testing.assert_array_equal(b.numpy(), before)
+    np.testing.assert_array_equal(b.numpy(), before[1])
+    if not in_place:
+        np.testing.assert_array_equal(a.numpy(), before[0])
     assert isinstance(found, RowGradient) == (kinds == "rows rows")
     assert not found.array.flags.writeable
 

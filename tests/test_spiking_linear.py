@@ -50,6 +50,7 @@ def pair(neuron: LIFNeuron, inputs: list[Tensor], **how: Any) -> Pair:
 def in_small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
     """Blocks of two tokens of a layer of 4 outputs and 3 time steps; the last one is of one, where they are odd."""
     monkeypatch.setattr(kernels, "BLOCK", 24)
+    monkeypatch.setattr(kernels, "LEAST", 8)
 
 
 @pytest.mark.parametrize("name", NEURONS)
@@ -195,6 +196,7 @@ def test_mistakes() -> None:
         lambda: spiking_linear(x, weight, random_leaf((5,), 1), *rest[1:], HARD),
         lambda: spiking_linear(x, weight, *rest, HARD, time_steps=4),
         lambda: spiking_linear(x[:0], weight, *rest, HARD),
+        lambda: spiking_linear(x[:, 0, 0], weight, *rest, HARD),
     ):
         with pytest.raises(ShapeError) as caught:
             call()

@@ -19,6 +19,7 @@ from minispike.backend import array_module
 from minispike.checkpoint import load_tensors
 from minispike.errors import ConfigError, TrainingError
 from minispike.ops import mean
+from minispike.ops.op import Op
 from minispike.tensor import Tensor
 from minispike.train import loop
 from minispike.train.journal import Journal
@@ -229,6 +230,25 @@ def test_a_gradient_that_is_no_number(tmp_path: Path) -> None:
     task = Steep(3, "loss", 1.0)
     with np.errstate(all="ignore"), pytest.raises(TrainingError, match="toy, step 3: the norm of the gradient"):
         run(tmp_path, task)
+
+
+def test_gradients_of_parts_are_added_up_in_an_array_of_the_loops_own(tmp_path: Path) -> None:
+    """Whoever has made a gradient may keep it."""
+    kept = [Tensor([[1.0, 2.0, 3.0]], dtype=np.float64)]
+
+    class Constant(Op):
+        def forward(self, a: Any) -> Any:
+            return array_module(a).asarray(a.sum())
+
+        def backward(self, grad: Tensor, out: Tensor, *inputs: Tensor) -> Sequence[Tensor]:
+            return kept
+
+    class Kept(Regression):
+        def losses(self, part: Any) -> Mapping[str, Tensor]:
+            return {"loss": Constant()(self.model.weight)}
+
+    run(tmp_path, Kept(pieces=2), TrainConfig(steps=3, batch_size=8, workers=1))
+    np.testing.assert_array_equal(kept[0].numpy(), [[1.0, 2.0, 3.0]])
 
 
 def test_where_memory_is_short_two_sentences_are_computed_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:

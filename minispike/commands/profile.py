@@ -55,7 +55,7 @@ def run(args: Namespace) -> int:
 
 
 def training(config: RunConfig, batch: int, length: int) -> tuple[Callable[[], Tensor], AdamW]:
-    """A student, on random tokens without padding, labels and features of a teacher, as in stage 2.
+    """A student, on random tokens without padding, labels and features of a teacher: what most of stage 2 is made of.
 
     Args:
         config: its student, with as many words, and features as wide, as of a teacher made from scratch.

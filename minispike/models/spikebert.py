@@ -29,7 +29,7 @@ from minispike.snn.neurons import LIFNeuron, lif
 from minispike.snn.shift import shift_tokens
 from minispike.snn.spiking_linear import spiking_linear
 from minispike.snn.surrogate import spike
-from minispike.tensor import Tensor
+from minispike.tensor import Tensor, no_grad
 
 Observer = Callable[[str, Array], None]
 """Called with a name and an array as the forward pass goes by; see `minispike.record`."""
@@ -72,7 +72,8 @@ class SpikingLayer(Module):
         spikes = spiking_linear(x, *parameters, self.neuron, **how)  # [T, B, L, out]
         if observe is not None:
             observe(f"{name}.input", x.array)
-            observe(f"{name}.current", normed_linear(x, linear, norm).array)  # [T or 1, B, L, out]
+            with no_grad():
+                observe(f"{name}.current", normed_linear(x, linear, norm).array)  # [T or 1, B, L, out]
             observe(name, spikes.array)
         return spikes
 

@@ -2,14 +2,14 @@
 
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from functools import partial
 from typing import Any
 
 import numpy as np
 
 from minispike.backend import Array, array_module, copied, lock, to_numpy, unlock
-from minispike.errors import CheckpointError, problem
+from minispike.errors import CheckpointError, ConfigError, problem
 from minispike.nn.module import Parameter
 from minispike.row_gradient import RowGradient, numbers
 from minispike.tensor import Tensor
@@ -41,8 +41,11 @@ class AdamW:
         betas: b1 and b2, default (0.9, 0.999).
         eps: default 1e-8.
         weight_decay: w, default 0.01.
-        decay_all: decay norms, biases and embeddings too (as the reference program does).
-        threads: that share the work of a step on a CPU; the numbers are the same for any number of them.
+        decay_all: decay norms, biases and embeddings too, as the reference program does; default False.
+        threads: that share the work of a step on a CPU, default 1; the numbers are the same for any number of them.
+
+    Raises:
+        ConfigError: one parameter comes under two names.
     """
 
     def __init__(
@@ -56,6 +59,9 @@ class AdamW:
         threads: int = 1,
     ) -> None:
         self.parameters = dict(parameters)
+        if len({id(p) for p in self.parameters.values()}) < len(self.parameters):
+            expected, hint = "every parameter under one name", "model.named_parameters()"
+            raise ConfigError(problem("parameters", expected=expected, got="one under two", hint=hint))
         self.betas, self.eps = betas, eps
         self.decay = {n: weight_decay if decay_all or decays(n, p) else 0.0 for n, p in self.parameters.items()}
         self.steps = 0
@@ -89,11 +95,17 @@ class AdamW:
                 for piece in pieces[number :: self._threads]:
                     piece()
 
-        for _ in map(share, (0,)) if self._pool is None else self._pool.map(share, range(self._threads)):
-            pass
-        for p in given.values():
-            lock(p.array)
-            p.version += 1
+        futures = [self._pool.submit(share, i) for i in range(self._threads)] if self._pool and len(pieces) > 1 else []
+        try:
+            for i in range(0 if futures else self._threads):
+                share(i)
+            for future in futures:
+                future.result()
+        finally:  # whatever has become of it, nobody goes on with parameters that are being changed
+            wait(futures)
+            for p in given.values():
+                lock(p.array)
+                p.version += 1
 
     def _pieces(self, name: str, p: Parameter, learning_rate: float, scale: float) -> Iterator[Callable[[], None]]:
         """The step of a parameter as pieces of work that depend on nothing but their own numbers."""

@@ -18,14 +18,17 @@ from minispike.snn.constants import Constants
 BLOCK = 262144
 """Numbers of a block's arrays on a CPU, all time steps together; at 4 bytes each array takes 1 MiB."""
 
+LEAST = 16384
+"""Numbers of a block in one time step, if the layer has so many: with fewer, calls take longer than what they do."""
+
 
 def blocks(array: Array, steps: int) -> list[slice]:
     """The blocks of a layer ``[T or 1, N, ...]`` over ``steps`` time steps, as slices of N; a GPU takes it whole."""
     count = array.shape[1]
     if array_module(array) is not np:
         return [slice(0, count)]
-    numbers = steps * max(array[0, :1].size, 1)
-    size = max(BLOCK // numbers, 1)
+    numbers = max(array[0, :1].size, 1)
+    size = max(max(BLOCK // steps, LEAST) // numbers, 1)
     return [slice(start, min(start + size, count)) for start in range(0, count, size)]
 
 
@@ -122,6 +125,9 @@ def _array_backward(grad: Array, dv: Array | None, c: Constants, spikes: Array, 
     module = array_module(grad)
     above = dx if dx.shape == grad.shape else module.empty(grad.shape, dtype=dx.dtype)
     slope = c.surrogate.derivative(module.subtract(charged, c.threshold, out=above))
+    if getattr(slope, "shape", None) != grad.shape:  # one number for all, as of a straight-through surrogate
+        above[...] = slope
+        slope = above
     kept = _kept_by_reset(c, spikes, charged, slope)
     dm = slope  # from here on the gradient of the potential before reset
     dm *= grad

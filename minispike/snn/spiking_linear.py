@@ -16,6 +16,7 @@ from dataclasses import replace
 import numpy as np
 
 from minispike.backend import Array, array_module
+from minispike.errors import ShapeError, problem
 from minispike.nn.functional import centred, check_linear, check_norm, linear_products, normed_linear_composed
 from minispike.nn.rows import as_rows, column_sums, normalise, normalised_gradient, scale_gradients, spread
 from minispike.ops.op import FusedOp, Products
@@ -34,10 +35,13 @@ class SpikingLinear(FusedOp):
         self.constants, self.steps, self.eps = replace(c, gain=1.0, offset=0.0), steps, eps
 
     def forward(self, x: Array, weight: Array, bias: Array, norm_weight: Array, norm_bias: Array) -> Array:
+        if x.ndim < 2:
+            got, hint = f"shape {x.shape}", "x[:, None]"
+            raise ShapeError(problem("spiking_linear", expected="x [T, ..., in]", got=got, hint=hint))
         check_linear(x, weight, bias)
         check_norm((*x.shape[:-1], len(weight)), norm_weight, norm_bias)
         self.smooth = spikes_are_smooth()
-        self.x = x.astype(np.uint8) if self.counts and not self.smooth else x
+        self.x = x.astype(np.uint8) if self.counts and not self.smooth and any(self.needs) else x
         self.scale, self.shift = norm_weight * self.gain, norm_bias * self.gain + self.offset
         self.centred, bias = centred(weight, bias)
         self.normal = (as_rows(x) @ self.centred.T).reshape(len(x), -1, len(weight))  # [T or 1, N, out]
@@ -123,7 +127,8 @@ def spiking_linear(
         neuron: the constants.
         eps: added to the variance (dimensionless).
         time_steps: T, where x is not to say it.
-        counts: x are spikes or counts of them, whole numbers from 0 to 255, which backward keeps in a byte each.
+        counts: x are spikes or counts of them, whole numbers from 0 to 255, which backward keeps in a byte each. It
+            is not looked whether they are.
 
     Returns:
         Spikes ``[T, ..., out]``, 0 or 1 in the type of x.

@@ -231,7 +231,7 @@ def _workers(task: Task, parameters: Sequence[Parameter], c: TrainConfig) -> Pro
             losses = task.losses(part)
             terms = {name: value.item() for name, value in losses.items()}
             sound = all(math.isfinite(number) for number in terms.values())
-            return PartResult(terms, grad(losses["loss"], parameters, retain_graph=False) if sound else ())
+            return PartResult(terms, grad(losses["loss"], parameters, retain_graph=False, rows=True) if sound else ())
 
     count = _side_by_side(task, c)
     return Processes(compute, parameters, count, task.name) if count > 1 and available() else Workers(compute, count)
@@ -259,7 +259,7 @@ def _step(
                 sums[name] = sums.get(name, 0.0) + number
             for p, g in zip(parameters, gradients, strict=True):
                 if g is not None:
-                    p.grad = _own(g, owned) if p.grad is None else plus(p.grad, g)
+                    _add(p, g, owned)
     with np.errstate(all="ignore"):  # `_check_weights` tells of weights that are no numbers
         norm = gradient_norm(parameters)
         if not math.isfinite(norm):
@@ -268,15 +268,19 @@ def _step(
     return sums | {"gradient_norm": norm}
 
 
-def _own(gradient: Tensor, owned: set[int]) -> Tensor:
-    """A gradient to which others are added: copied, if its memory is a worker's, or another parameter's too."""
-    if isinstance(gradient, RowGradient):
-        return gradient
-    array = gradient.array
-    if array.base is None and id(array) not in owned:
-        owned.add(id(array))
-        return gradient
-    return Tensor._of(array.copy())
+def _add(p: Parameter, gradient: Tensor, owned: set[int]) -> None:
+    """Add the gradient of a part; in place, once the sum is an array that was made here.
+
+    The first is taken as it is, unless its memory is a worker's, who may use it for the next part.
+    """
+    if p.grad is not None:
+        p.grad = plus(p.grad, gradient, in_place=id(p) in owned)
+        owned.add(id(p))
+    elif isinstance(gradient, RowGradient) or gradient.array.base is None:
+        p.grad = gradient
+    else:
+        p.grad = Tensor._of(gradient.array.copy())
+        owned.add(id(p))
 
 
 def _check_weights(task: Task, step: int, checkpoint: Path) -> None:

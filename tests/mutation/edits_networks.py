@@ -67,8 +67,8 @@ EDITS: dict[str, list[tuple[str, str, str]]] = {
         ("<= int(self.ids.max()) < len(weight)", "<= int(self.ids.max()) <= len(weight)", "<= for <"),
         ("if self.ids.size and not 0 <= int", "if self.ids.size and not -len(weight) <= int", "negative ids pass"),
         (
-            "scatter_add(dw, self.ids.reshape(-1), as_rows(grad))",
-            "dw[self.ids.reshape(-1)] += _rows(grad)",
+            "RowGradient.added_up(len(self.weight), self.ids.reshape(-1), as_rows(grad))",
+            "RowGradient(len(self.weight), self.ids.reshape(-1), as_rows(grad))",
             "repeated ids count once",
         ),
         (
@@ -203,7 +203,8 @@ EDITS: dict[str, list[tuple[str, str, str]]] = {
     "minispike/row_gradient.py": [
         ("            dense[self.rows] = self.values\n", "            dense[self.rows] += 1\n", "other values"),
         ("total.array[more.rows] += more.values", "total.array[more.rows] = more.values", "= for +="),
-        ("Tensor._of(more.array.copy()), total", "Tensor._of(more.array), total", "another's array is changed"),
+        ("= more, total, False\n", "= more, total, True\n", "another's array is changed"),
+        ("    if not in_place:\n", "    if False:\n", "an array that others hold is changed"),
         ("            backend.lock(dense)\n", "", "the array stays writable"),
         ("    backend.lock(total.array)\n", "    pass\n", "the sum stays writable"),
     ],

@@ -69,7 +69,11 @@ EDITS: dict[str, list[tuple[str, str, str]]] = {
     ],
     "minispike/snn/kernels.py": [
         ("min(start + size, count)) for start", "min(start + size - 1, count)) for start", "off by one"),
-        ("max(BLOCK // numbers, 1)", "BLOCK // numbers", "no block, where one token is more than one"),
+        (
+            "max(max(BLOCK // steps, LEAST) // numbers, 1)",
+            "max(BLOCK // steps, LEAST) // numbers",
+            "no block, where one token is more than one",
+        ),
         (
             "number(c.decay) * number(c.resting) if v is None",
             "c.decay * c.resting if v is None",
@@ -143,7 +147,7 @@ EDITS: dict[str, list[tuple[str, str, str]]] = {
         ),
         ("                total += more\n", "                total[...] = more\n", "the last block's alone"),
         ("*centred(rows.T @ as_rows(x), dbias)", "rows.T @ as_rows(x), dbias", "the mean is not taken out"),
-        ("if self.counts and not self.smooth else x", "if self.counts else x", "smooth spikes are rounded down"),
+        ("if self.counts and not self.smooth and any", "if self.counts and any", "smooth spikes are rounded down"),
         ("dscale * self.gain, dshift", "dscale, dshift", "the gain is missing"),
         ("dshift * self.gain\n", "dshift\n", "the gain is missing"),
         ("if self.needs[0] else None", "if self.needs[1] else None", "wrong condition"),
