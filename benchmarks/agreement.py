@@ -36,7 +36,7 @@ def gradients_agree() -> None:
     with default_dtype(np.float64):
         lesson = ours.Lesson(setup, 1)
     names = [name for name, _ in lesson.model.named_parameters()]
-    loss = lesson.losses(lesson.rows[0])["loss"]
+    loss = lesson.losses((lesson.rows[0], setup.ids()))["loss"]
     expected = dict(zip(names, grad(loss, lesson.model.parameters()), strict=True))
     for neuron in ("SpikingJelly", "hand-fused"):  # snnTorch's spikes are float32, whatever it is given
         model = pytorch.SpikeBERT(setup, pytorch.NEURONS[neuron]).double()
