@@ -123,7 +123,10 @@ def killed_in_stage_1(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.mark.parametrize("what", ["kept", "deleted", "cut short", "full of zeros", "not writable"])
+LONG = [pytest.param(what, marks=pytest.mark.thorough) for what in ("deleted", "cut short")]
+
+
+@pytest.mark.parametrize("what", ["kept", "full of zeros", "not writable", *LONG])
 def test_the_cache_changes_no_number(
     killed_in_stage_1: Path, tmp_path: Path, finished: Finished, monkeypatch: pytest.MonkeyPatch, what: str
 ) -> None:
