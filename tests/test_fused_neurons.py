@@ -127,6 +127,7 @@ def test_blocks_of_many_time_steps_are_not_small() -> None:
         assert sum(sizes) == 70_000
         assert sizes[0] == max(kernels.BLOCK // steps, kernels.LEAST) // 2 or sizes == [70_000]
     assert kernels.blocks(layer[:, :0], 4) == []
+    assert kernels.blocks(np.empty((1, 2, kernels.LEAST + 1)), kernels.BLOCK) == [slice(0, 1), slice(1, 2)]
 
 
 def test_lif_leaves_what_it_is_given() -> None:

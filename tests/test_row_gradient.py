@@ -112,7 +112,15 @@ def test_norm_and_clipping(table: Parameter) -> None:
     np.testing.assert_allclose(table.grad.numpy(), expected, rtol=1e-14)
 
 
-GRADIENTS = [of_rows(3, 9), of_rows(3), of_rows(0, 39, seed=2), of_rows(*range(15), seed=3), of_rows(9, 30, seed=4)]
+ONE_NUMBER = RowGradient(40, np.array([20]), np.array([[0.0, 0.0, 1.0]]))
+GRADIENTS = [
+    of_rows(3, 9),
+    of_rows(3),
+    ONE_NUMBER,
+    of_rows(0, 39, seed=2),
+    of_rows(*range(15), seed=3),
+    of_rows(9, 30, seed=4),
+]
 
 
 @pytest.mark.parametrize("decay", [0.0, 0.1])
@@ -125,15 +133,33 @@ def test_a_step_moves_a_table_as_if_all_rows_were_there(decay: float, threads: i
     some, everything = AdamW([("table", ours)], **how), AdamW([("table", theirs)], **how)
     for i, rows in enumerate([*GRADIENTS, *GRADIENTS]):
         rows = RowGradient(40, rows.rows, rows.values.astype(dtype))
-        ours.grad, theirs.grad = (dense(rows) if i == 7 else rows), dense(rows)
+        ours.grad, theirs.grad = (dense(rows) if i == 9 else rows), dense(rows)
         for optimiser in (some, everything):
             optimiser.step(0.01, 0.5)
         np.testing.assert_array_equal(ours.numpy(), theirs.numpy(), err_msg=str(i))
-        if i == 4:  # taken up from a checkpoint
+        if i == 5:  # taken up from a checkpoint
             some = AdamW([("table", ours)], **how)
             some.load_state_dict(everything.state_dict())
     for name, moments in everything.state_dict().items():
         np.testing.assert_array_equal(some.state_dict()[name], moments)
+
+
+def test_the_state_of_another_optimiser_comes_with_its_rows(table: Parameter) -> None:
+    """And those that were moved before are forgotten."""
+    name, twin = "embedding.weight", Parameter(TABLE, dtype=np.float64)
+    other = Parameter(TABLE, dtype=np.float64)
+    used, elsewhere, whole = (AdamW([(name, p)]) for p in (table, other, twin))
+    table.grad, other.grad = of_rows(1, 2), of_rows(3)
+    used.step(0.1)
+    elsewhere.step(0.1)
+    table.assign(TABLE)
+    for optimiser in (used, whole):
+        optimiser.load_state_dict(elsewhere.state_dict())
+    table.grad, twin.grad = of_rows(5), dense(of_rows(5))
+    used.step(0.1)
+    whole.step(0.1)
+    np.testing.assert_array_equal(table.numpy(), twin.numpy())
+    assert np.flatnonzero((table.numpy() != TABLE).any(axis=1)).tolist() == [3, 5]
 
 
 def test_rows_that_never_had_a_gradient_are_not_touched() -> None:

@@ -47,7 +47,8 @@ def forward(
         x: ``[T, ...]`` input, or ``[1, ...]``: the same at every step.
         v: ``[...]`` membrane potential before the first step; None: at rest.
         c: the neuron.
-        spikes, charged: ``[T, ...]``, filled with the spikes and with the potential before reset. ``charged`` may be x.
+        spikes, charged: ``[T, ...]``, filled with the spikes and with the potential before reset. ``charged`` may be x,
+            if the gain is 1.
         final: ``[...]``, filled with the potential after the last step; None: nobody asks for it.
         seen: what an earlier run has returned, for the resets of this one; None: these see its own spikes.
 
@@ -67,7 +68,7 @@ def _array_forward(
     """`forward` by array operations."""
     module, number, last, smooth = array_module(x), x.dtype.type, len(spikes) - 1, spikes_are_smooth()
     frozen = module.empty_like(charged) if seen is None and smooth and c.detach_reset else seen
-    if charged is not x or c.gain != 1:
+    if charged is not x:
         module.multiply(x, c.gain, out=charged)
     decayed = number(c.decay) * number(c.resting) if v is None else c.decay * v
     for t in range(last + 1):

@@ -80,11 +80,6 @@ EDITS: dict[str, list[tuple[str, str, str]]] = {
             "rounded once, not twice",
         ),
         ("multiply(x, c.gain, out=charged)", "multiply(x, c.decay, out=charged)", "decay for gain"),
-        (
-            "if charged is not x or c.gain != 1:",
-            "if charged is not x:",
-            "the gain of an input changed in place is lost",
-        ),
         ("if t or v is not None or c.resting:", "if t or c.resting:", "a given potential is forgotten"),
         ("if t or v is not None or c.resting:", "if t or v is not None:", "the resting potential is forgotten"),
         ("        if c.offset:\n            m += c.offset\n", "", "the leak goes to 0, not to rest"),
