@@ -182,14 +182,15 @@ def train(task: Task, c: TrainConfig, keeper: Keeper) -> Mapping[str, float]:
         TrainingError: a loss is not a number; the last checkpoint stays.
     """
     keep_freed_memory()
-    how: dict[str, Any] = {"weight_decay": c.weight_decay, "decay_all": c.decay_all}
-    optimiser = AdamW(task.model.named_parameters(), threads=_side_by_side(task, c), **how)
+    count = _side_by_side(task, c)
+    how: dict[str, Any] = {"weight_decay": c.weight_decay, "decay_all": c.decay_all, "threads": count}
+    optimiser = AdamW(task.model.named_parameters(), **how)
     selection = _Selection()
     start, before = _resume(task, optimiser, selection, keeper)
     began = saved = time.monotonic()
     rates = c.rates()
     parameters = list(optimiser.parameters.values())
-    with Progress(task.name, c.steps, start=start) as progress, closing(_workers(task, parameters, c)) as workers:
+    with Progress(task.name, c.steps, start=start) as progress, closing(_workers(task, parameters, count)) as workers:
         for step in range(start, c.steps):
             if selection.stopped:
                 break
@@ -223,8 +224,8 @@ def _side_by_side(task: Task, c: TrainConfig) -> int:
     return (c.workers or usual) if on_cpu else 1
 
 
-def _workers(task: Task, parameters: Sequence[Parameter], c: TrainConfig) -> Processes | Workers[Any, PartResult]:
-    """Who computes the parts of a batch."""
+def _workers(task: Task, parameters: Sequence[Parameter], count: int) -> Processes | Workers[Any, PartResult]:
+    """Who computes the parts of a batch, ``count`` at a time."""
 
     def compute(part: Any) -> PartResult:
         with np.errstate(all="ignore"):  # what is no number is told by `_step`
@@ -233,7 +234,6 @@ def _workers(task: Task, parameters: Sequence[Parameter], c: TrainConfig) -> Pro
             sound = all(math.isfinite(number) for number in terms.values())
             return PartResult(terms, grad(losses["loss"], parameters, retain_graph=False, rows=True) if sound else ())
 
-    count = _side_by_side(task, c)
     return Processes(compute, parameters, count, task.name) if count > 1 and available() else Workers(compute, count)
 
 
