@@ -8,6 +8,7 @@ There is no silent fall-back: a backend that cannot be had is an error with its 
 
 import difflib
 import importlib
+import math
 import os
 from collections.abc import Callable
 from types import ModuleType
@@ -139,6 +140,28 @@ def asarray(value: Any, dtype: Any = None, *, module: Any = None) -> Array:
 def copied(value: Any, dtype: Any = None, *, module: Any) -> Array:
     """A copy of ``value`` as an array of ``module``: what a graph keeps, since the caller may change his own."""
     return module.array(to_numpy(value) if module is np else value, dtype=dtype, order="C")
+
+
+CACHE_LINE = 64
+"""Bytes that a processor moves at once; also those of its widest vector."""
+
+
+def empty(shape: tuple[int, ...], beside: Array) -> Array:
+    """An array where ``beside`` lies and of its type, not filled; on a CPU it begins at a cache line.
+
+    NumPy's own arrays begin anywhere. A write of a whole vector then touches two lines, and an operation that writes
+    such an array takes up to twice as long: so this is where layers get the large arrays that they write.
+
+    Args:
+        shape: of the array.
+        beside: an array of either backend.
+    """
+    if array_module(beside) is not np:
+        return array_module(beside).empty(shape, dtype=beside.dtype)
+    size = math.prod(shape) * beside.dtype.itemsize
+    raw = np.empty(size + CACHE_LINE, dtype=np.uint8)
+    start = -raw.ctypes.data % CACHE_LINE
+    return raw[start : start + size].view(beside.dtype).reshape(shape)
 
 
 def to_numpy(array: Array) -> "np.ndarray[Any, Any]":

@@ -11,16 +11,16 @@ from typing import Any
 
 import numpy as np
 
-from minispike.backend import Array, array_module, copied, scatter_add
+from minispike.backend import Array, array_module, copied, empty, scatter_add
 from minispike.errors import ShapeError, problem
 from minispike.nn.rows import (
     as_rows,
     column_means,
     column_sums,
     means,
+    norm_gradients,
     normalise,
-    normalised_gradient,
-    scale_gradients,
+    product,
 )
 from minispike.ops import mean, sqrt
 from minispike.ops.op import FusedOp, Products
@@ -59,14 +59,14 @@ class Linear(FusedOp):
     def forward(self, x: Array, weight: Array, bias: Array | None = None) -> Array:
         check_linear(x, weight, bias)
         self.x, self.weight, self.has_bias = x, weight, bias is not None
-        out = as_rows(x) @ weight.T  # [N, out]
+        out = product(as_rows(x), weight.T)  # [N, out]
         if bias is not None:
             out += bias
         return out.reshape(*x.shape[:-1], weight.shape[0])
 
     def backward_arrays(self, grad: Array) -> Sequence[Array | None]:
         rows = as_rows(grad)
-        dx = (rows @ self.weight).reshape(self.x.shape) if self.needs[0] else None
+        dx = product(rows, self.weight).reshape(self.x.shape) if self.needs[0] else None
         dw = rows.T @ as_rows(self.x) if self.needs[1] else None
         return (dx, dw, column_sums(rows)) if self.has_bias else (dx, dw)
 
@@ -106,21 +106,18 @@ class LayerNorm(FusedOp):
 
     def forward(self, x: Array, weight: Array, bias: Array) -> Array:
         check_norm(x.shape, weight, bias)
-        self.weight = weight
-        rows = as_rows(x)
-        self.normal = rows - means(rows)
-        self.inverse = normalise(self.normal, self.eps)
-        out = self.normal * weight
+        self.weight, rows, module = weight, as_rows(x), array_module(x)
+        self.normal, out = empty(rows.shape, x), empty(rows.shape, x)
+        module.subtract(rows, means(rows), out=self.normal)
+        self.inverse = normalise(self.normal, self.eps, out)
+        module.multiply(self.normal, weight, out=out)
         out += bias
         return out.reshape(x.shape)
 
     def backward_arrays(self, grad: Array) -> Sequence[Array | None]:
-        rows = as_rows(grad)
-        dw, db = scale_gradients(rows, self.normal)
-        if not self.needs[0]:
-            return None, dw, db
-        dx = rows * self.weight
-        normalised_gradient(dx, self.normal, self.inverse)
+        dx, scratch = empty(self.normal.shape, grad), empty(self.normal.shape, grad)
+        dx[...] = as_rows(grad)
+        dw, db = norm_gradients(dx, self.normal, self.inverse, self.weight, self.weight, dx, scratch)
         dx -= means(dx)
         return dx.reshape(grad.shape), dw, db
 
@@ -170,19 +167,21 @@ class NormedLinear(FusedOp):
         check_norm((*x.shape[:-1], len(weight)), norm_weight, norm_bias)
         self.x, self.norm_weight = x, norm_weight
         self.centred, shift = centred(weight, bias)
-        self.normal = as_rows(x) @ self.centred.T  # [N, out]
+        self.normal = product(as_rows(x), self.centred.T)  # [N, out]
         self.normal += shift
-        self.inverse = normalise(self.normal, self.eps)
-        out = self.normal * norm_weight
+        out = empty(self.normal.shape, x)
+        self.inverse = normalise(self.normal, self.eps, out)
+        array_module(x).multiply(self.normal, norm_weight, out=out)
         out += norm_bias
         return out.reshape(*x.shape[:-1], len(weight))
 
     def backward_arrays(self, grad: Array) -> Sequence[Array | None]:
-        rows = as_rows(grad)
-        dw_norm, db_norm = scale_gradients(rows, self.normal)
-        rows = rows * self.norm_weight
-        normalised_gradient(rows, self.normal, self.inverse)
-        dx = (rows @ self.centred).reshape(self.x.shape) if self.needs[0] else None
+        rows, scratch = empty(self.normal.shape, grad), empty(self.normal.shape, grad)
+        rows[...] = as_rows(grad)
+        dw_norm, db_norm = norm_gradients(
+            rows, self.normal, self.inverse, self.norm_weight, self.norm_weight, rows, scratch
+        )
+        dx = product(rows, self.centred).reshape(self.x.shape) if self.needs[0] else None
         return dx, *centred(rows.T @ as_rows(self.x), column_sums(rows)), dw_norm, db_norm
 
     def products(self, *inputs: Tensor) -> Products:

@@ -5,12 +5,17 @@ An array ``[..., D]`` is a matrix of rows; it may have any number of axes before
 
 import numpy as np
 
-from minispike.backend import Array, array_module
+from minispike.backend import Array, array_module, empty
 
 
 def as_rows(a: Array) -> Array:
     """``[..., D]`` as a matrix ``[N, D]``."""
     return a.reshape(-1, a.shape[-1])
+
+
+def product(a: Array, b: Array) -> Array:
+    """The product of two matrices."""
+    return array_module(a).matmul(a, b, out=empty((len(a), b.shape[1]), a))
 
 
 def ones(count: int, beside: Array) -> Array:
@@ -41,32 +46,47 @@ def column_means(rows: Array) -> Array:
     return column_sums(rows) * (1.0 / max(len(rows), 1))
 
 
-def normalise(centred: Array, eps: float) -> Array:
-    """Bring rows of mean 0 to variance 1, in place; what they were multiplied with, ``[..., 1]``."""
-    module = array_module(centred)
-    variance = module.einsum("...d,...d->...", centred, centred)[..., None] / centred.shape[-1]
-    inverse = 1.0 / module.sqrt(variance + eps)
-    centred *= _along_rows(inverse, centred)
+def row_dots(a: Array, b: Array) -> Array:
+    """The products of the rows of ``a`` with those of ``b``, added up, ``[..., 1]``."""
+    module = array_module(a)
+    return (np.vecdot(a, b) if module is np else module.einsum("...d,...d->...", a, b))[..., None]
+
+
+def normalise(centred: Array, eps: float, scratch: Array) -> Array:
+    """Bring rows of mean 0 to variance 1, in place; what they were multiplied with, ``[..., 1]``.
+
+    Here and below ``scratch`` is an array of the shape of the rows, which is overwritten.
+    """
+    variance = row_dots(centred, centred) / centred.shape[-1]
+    inverse = 1.0 / array_module(centred).sqrt(variance + eps)
+    scratch[...] = inverse  # written out to every row: see `spread`
+    centred *= scratch
     return inverse
 
 
-def normalised_gradient(grad: Array, normal: Array, inverse: Array) -> None:
-    """Make the gradient of the rows that became ``normal`` of ``grad``: what changes their length alone goes."""
-    along = array_module(grad).einsum("...d,...d->...", grad, normal)[..., None] / grad.shape[-1]
-    lengthwise = _along_rows(along, grad)
-    lengthwise *= normal
-    grad -= lengthwise
-    lengthwise[...] = inverse
-    grad *= lengthwise
+def norm_gradients(
+    grad: Array, normal: Array, inverse: Array, weight: Array, scale: Array, out: Array, scratch: Array
+) -> tuple[Array, Array]:
+    """Back through a norm with weight and bias, from the gradient of its output to that of its rows less their mean.
 
+    Args:
+        grad: ``[..., D]``; overwritten.
+        normal, inverse: as `normalise` left and returned them.
+        weight: of the norm, ``[D]``.
+        scale: the weight once more, beside the rows: see `spread`.
+        out: ``[..., D]``, filled with the gradient of the rows; may be ``grad``.
 
-def scale_gradients(grad: Array, normal: Array) -> tuple[Array, Array]:
-    """The gradients of a norm's weight and bias, ``[D]`` each."""
-    return column_sums(grad * normal), column_sums(grad)
-
-
-def _along_rows(column: Array, rows: Array) -> Array:
-    """``[..., 1]`` written out to the shape of ``rows``: see `spread`."""
-    wide = array_module(rows).empty(rows.shape, dtype=rows.dtype)
-    wide[...] = column
-    return wide
+    Returns:
+        The gradients of weight and bias, ``[D]`` each.
+    """
+    module = array_module(grad)
+    products = module.multiply(grad, normal, out=scratch)
+    dweight, dbias = column_sums(products), column_sums(grad)
+    lengthwise = (products @ (weight * (1.0 / max(len(weight), 1))))[..., None]  # what changes a row's length alone
+    grad *= scale
+    scratch[...] = lengthwise
+    scratch *= normal
+    grad -= scratch
+    scratch[...] = inverse
+    module.multiply(grad, scratch, out=out)
+    return dweight, dbias

@@ -3,9 +3,9 @@
 import math
 from collections.abc import Sequence
 
-from minispike.backend import Array, array_module, copied
+from minispike.backend import Array, array_module, copied, empty
 from minispike.errors import ShapeError, problem
-from minispike.nn.attention import check_attention, merge_heads, split_heads
+from minispike.nn.attention import check_attention, split_heads
 from minispike.ops import swap_last
 from minispike.ops.op import FusedOp, Products
 from minispike.tensor import Tensor
@@ -24,26 +24,38 @@ class SpikingAttention(FusedOp):
         length, width = self.q.shape[-2:]
         # (q k^T) v costs L^2 d, q (k^T v) costs L d^2: the same numbers, in whichever order is cheaper.
         self.keys_first = length > width
+        out = empty(q.shape, q)
         if self.keys_first:
-            out = self.q @ (self.k.swapaxes(-1, -2) @ self.v)
+            array_module(q).matmul(self.q, self._scaled(self.k.swapaxes(-1, -2) @ self.v), out=self._heads(out))
         else:
-            out = (self.q @ self.k.swapaxes(-1, -2)) @ self.v
-        out = merge_heads(out)
-        out *= self.scale
+            array_module(q).matmul(self._scaled(self.q @ self.k.swapaxes(-1, -2)), self.v, out=self._heads(out))
         return out
 
+    def _heads(self, a: Array) -> Array:
+        """A view ``[T, B, H, L, d]`` of ``[T, B, L, D]``."""
+        return split_heads(a, self.heads)
+
+    def _scaled(self, small: Array) -> Array:
+        """The product of two of the three, which is the smaller one, times the scale, in place."""
+        small *= self.scale
+        return small
+
     def backward_arrays(self, grad: Array) -> Sequence[Array | None]:
-        q, k, v = self.q, self.k, self.v
-        g = split_heads(grad * self.scale, self.heads)
+        module, q, k, v = array_module(grad), self.q, self.k, self.v
+        g, merged = self._heads(grad), [empty(grad.shape, grad) for _ in "qkv"]
+        dq, dk, dv = map(self._heads, merged)
         if self.keys_first:
-            kv = k.swapaxes(-1, -2) @ v  # [T, B, H, d, d]
-            dkv = q.swapaxes(-1, -2) @ g
-            dq, dk, dv = g @ kv.swapaxes(-1, -2), v @ dkv.swapaxes(-1, -2), k @ dkv
+            kv = self._scaled(k.swapaxes(-1, -2) @ v)  # [T, B, H, d, d]
+            dkv = self._scaled(q.swapaxes(-1, -2) @ g)
+            module.matmul(g, kv.swapaxes(-1, -2), out=dq)
+            module.matmul(v, dkv.swapaxes(-1, -2), out=dk)
+            module.matmul(k, dkv, out=dv)
         else:
-            scores = q @ k.swapaxes(-1, -2)  # [T, B, H, L, L]
-            dscores = g @ v.swapaxes(-1, -2)
-            dq, dk, dv = dscores @ k, dscores.swapaxes(-1, -2) @ q, scores.swapaxes(-1, -2) @ g
-        merged = [merge_heads(a) for a in (dq, dk, dv)]
+            scores = self._scaled(q @ k.swapaxes(-1, -2))  # [T, B, H, L, L]
+            dscores = self._scaled(g @ v.swapaxes(-1, -2))
+            module.matmul(dscores, k, out=dq)
+            module.matmul(dscores.swapaxes(-1, -2), q, out=dk)
+            module.matmul(scores.swapaxes(-1, -2), g, out=dv)
         if self.mask is not None:
             merged[2] *= self.mask
         return merged

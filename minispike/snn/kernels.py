@@ -8,14 +8,16 @@ Arrays on a GPU go to the kernels of `minispike.snn.kernels_cuda` instead, where
 these do not do (a surrogate without CUDA C, smooth spikes) runs on a GPU by the array operations of this file.
 """
 
+from collections.abc import Sequence
+
 import numpy as np
 
-from minispike.backend import Array, array_module
+from minispike.backend import Array, array_module, empty
 from minispike.smooth import freeze, spikes_are_smooth
 from minispike.snn import kernels_cuda
 from minispike.snn.constants import Constants
 
-BLOCK = 262144
+BLOCK = 131072
 """Numbers of a block's arrays on a CPU, all time steps together; at 4 bytes each array takes 1 MiB."""
 
 LEAST = 16384
@@ -32,6 +34,11 @@ def blocks(array: Array, steps: int) -> list[slice]:
     return [slice(start, min(start + size, count)) for start in range(0, count, size)]
 
 
+def scratch(layer: Array, steps: int, blocks: Sequence[slice]) -> Array:
+    """An array ``[steps, n, ...]`` for one block of ``layer`` ``[T, N, ...]`` after the other to overwrite."""
+    return empty((steps, blocks[0].stop if blocks else 0, *layer.shape[2:]), layer)
+
+
 def forward(
     x: Array,
     v: Array | None,
@@ -39,6 +46,7 @@ def forward(
     spikes: Array,
     charged: Array,
     final: Array | None,
+    scratch: Array,
     seen: Array | None = None,
 ) -> Array | None:
     """Run neurons over time.
@@ -50,6 +58,7 @@ def forward(
         spikes, charged: ``[T, ...]``, filled with the spikes and with the potential before reset. ``charged`` may be x,
             if the gain is 1.
         final: ``[...]``, filled with the potential after the last step; None: nobody asks for it.
+        scratch: ``[...]``, overwritten.
         seen: what an earlier run has returned, for the resets of this one; None: these see its own spikes.
 
     Returns:
@@ -59,11 +68,18 @@ def forward(
     if not spikes_are_smooth() and kernels_cuda.fuses(c, x, spikes, charged, *given):
         kernels_cuda.forward(x, v, c, spikes, charged, final)
         return None
-    return _array_forward(x, v, c, spikes, charged, final, seen)
+    return _array_forward(x, v, c, spikes, charged, final, scratch, seen)
 
 
 def _array_forward(
-    x: Array, v: Array | None, c: Constants, spikes: Array, charged: Array, final: Array | None, seen: Array | None
+    x: Array,
+    v: Array | None,
+    c: Constants,
+    spikes: Array,
+    charged: Array,
+    final: Array | None,
+    scratch: Array,
+    seen: Array | None,
 ) -> Array | None:
     """`forward` by array operations."""
     module, number, last, smooth = array_module(x), x.dtype.type, len(spikes) - 1, spikes_are_smooth()
@@ -83,27 +99,29 @@ def _array_forward(
                 frozen[t] = freeze(s)
             s = frozen[t]
         if t < last:
-            decayed = _after_reset(m, s, c)
-            decayed *= c.decay
+            _reset(m, s, c, out=scratch)
+            decayed = module.multiply(scratch, c.decay, out=scratch)
     if final is not None:
-        final[...] = _after_reset(m, s, c)
+        _reset(m, s, c, out=final)
     return frozen
 
 
-def _after_reset(m: Array, s: Array, c: Constants) -> Array:
-    """The potential after the spikes ``s``, as a new array."""
+def _reset(m: Array, s: Array, c: Constants, out: Array) -> None:
+    """Fill ``out`` with the potential after the spikes ``s``."""
+    module = array_module(m)
     if c.reset is None:
-        v = s * -c.threshold
-        v += m
-        return v
-    v = 1 - s
-    v *= m
+        module.multiply(s, -c.threshold, out=out)
+        out += m
+        return
+    module.subtract(1, s, out=out)
+    out *= m
     if c.reset:
-        v += s * c.reset
-    return v
+        out += s * c.reset
 
 
-def backward(grad: Array, dv: Array | None, c: Constants, spikes: Array, charged: Array, dx: Array) -> None:
+def backward(
+    grad: Array, dv: Array | None, c: Constants, spikes: Array, charged: Array, dx: Array, scratch: Array
+) -> None:
     """Run the gradient of `forward` back through time.
 
     Args:
@@ -113,23 +131,27 @@ def backward(grad: Array, dv: Array | None, c: Constants, spikes: Array, charged
         c: the neuron.
         spikes: as the resets of `forward` saw them.
         charged: as `forward` left it.
-        dx: of the shape of x, filled with its gradient.
+        dx: of the shape of x, filled with its gradient; may be ``charged``, if that is needed no more.
+        scratch: ``[T, ...]``, overwritten; may be ``spikes``, if these are needed no more.
     """
     if kernels_cuda.fuses(c, grad, spikes, charged, dx, *([] if dv is None else [dv])):
         kernels_cuda.backward(grad, dv, c, spikes, charged, dx)
     else:
-        _array_backward(grad, dv, c, spikes, charged, dx)
+        _array_backward(grad, dv, c, spikes, charged, dx, scratch)
 
 
-def _array_backward(grad: Array, dv: Array | None, c: Constants, spikes: Array, charged: Array, dx: Array) -> None:
+def _array_backward(
+    grad: Array, dv: Array | None, c: Constants, spikes: Array, charged: Array, dx: Array, scratch: Array
+) -> None:
     """`backward` by array operations."""
     module = array_module(grad)
-    above = dx if dx.shape == grad.shape else module.empty(grad.shape, dtype=dx.dtype)
+    lift = None if c.detach_reset or c.reset is None else c.reset - charged
+    above = dx if dx.shape == grad.shape else empty(grad.shape, dx)
     slope = c.surrogate.derivative(module.subtract(charged, c.threshold, out=above))
     if getattr(slope, "shape", None) != grad.shape:  # one number for all, as of a straight-through surrogate
         above[...] = slope
         slope = above
-    kept = _kept_by_reset(c, spikes, charged, slope)
+    kept = _kept_by_reset(c, spikes, lift, slope, out=scratch)
     dm = slope  # from here on the gradient of the potential before reset
     dm *= grad
     if dv is not None:
@@ -148,17 +170,16 @@ def _array_backward(grad: Array, dv: Array | None, c: Constants, spikes: Array, 
         dx[...] = dm
 
 
-def _kept_by_reset(c: Constants, spikes: Array, charged: Array, slope: Array) -> Array:
-    """What of a small change of the potential is left after the reset, ``[T, ...]``, as a new array.
+def _kept_by_reset(c: Constants, spikes: Array, lift: Array | None, slope: Array, out: Array) -> Array:
+    """What of a small change of the potential is left after the reset, ``[T, ...]``, in ``out``.
 
     After a hard reset nothing where it spiked, after a soft one everything. Where the reset is not detached, the spike
-    that changes too moves the potential as well: by ``reset - m`` (hard) or by ``-threshold`` (soft).
+    that changes too moves the potential as well: by ``lift``, ``reset - m`` (hard), or by ``-threshold`` (soft).
     """
     if c.reset is None:
-        if c.detach_reset:
-            return array_module(slope).ones_like(slope)
-        return 1 - c.threshold * slope
-    kept = 1 - spikes
-    if not c.detach_reset:
-        kept += slope * (c.reset - charged)
-    return kept
+        out[...] = 1 if c.detach_reset else 1 - c.threshold * slope
+        return out
+    array_module(slope).subtract(1, spikes, out=out)
+    if lift is not None:
+        out += slope * lift
+    return out

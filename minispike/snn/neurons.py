@@ -22,7 +22,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from minispike.backend import Array, array_module
+from minispike.backend import Array, array_module, empty
 from minispike.errors import ConfigError, ShapeError, problem
 from minispike.nn.module import Module, Parameter
 from minispike.ops import broadcast_to, sigmoid, stack
@@ -102,34 +102,36 @@ class LIF(FusedOp):
         self.constants, self.steps, self.with_state = neuron.constants(), steps, with_state
 
     def forward(self, x: Array, v: Array | None = None) -> Array:
-        module, count = array_module(x), x[0].size
+        count = x[0].size
         self.x_shape, self.has_v = x.shape, v is not None
         start = None if v is None else v.reshape(count)
-        out = module.empty((self.steps + self.with_state, count), dtype=x.dtype)
-        charged = module.empty((self.steps, count), dtype=x.dtype)
+        out = empty((self.steps + self.with_state, count), x)
+        charged = empty((self.steps, count), x)
         final = out[self.steps] if self.with_state else None
         spikes = out[: self.steps]
         flat, self.blocks, seen = x.reshape(len(x), count), kernels.blocks(charged, self.steps), []
+        scratch = kernels.scratch(charged, 1, self.blocks)[0]
         for b in self.blocks:
             first, last = (None if a is None else a[b] for a in (start, final))
-            seen.append(kernels.forward(flat[:, b], first, self.constants, spikes[:, b], charged[:, b], last))
+            arrays = flat[:, b], first, self.constants, spikes[:, b], charged[:, b], last, scratch[: b.stop - b.start]
+            seen.append(kernels.forward(*arrays))
         if any(self.needs):
             pairs = zip(seen, self.blocks, strict=True)
             self.charged, self.seen = charged, [spikes[:, b] if s is None else s for s, b in pairs]
         return out.reshape(len(out), *x.shape[1:])
 
     def backward_arrays(self, grad: Array) -> Sequence[Array | None]:
-        module = array_module(grad)
         flat = grad.reshape(len(grad), self.charged.shape[1])
         dv = None
         if self.with_state:
             dv = flat[self.steps].copy()
         elif self.has_v:
-            dv = module.zeros_like(self.charged[0])
-        dx = module.empty((self.x_shape[0], flat.shape[1]), dtype=grad.dtype)
+            dv = array_module(grad).zeros_like(self.charged[0])
+        dx = empty((self.x_shape[0], flat.shape[1]), grad)
+        scratch = kernels.scratch(self.charged, self.steps, self.blocks)
         for seen, b in zip(self.seen, self.blocks, strict=True):
-            spikes_grad, last = flat[: self.steps, b], None if dv is None else dv[b]
-            kernels.backward(spikes_grad, last, self.constants, seen, self.charged[:, b], dx[:, b])
+            spikes_grad, last, over = flat[: self.steps, b], None if dv is None else dv[b], scratch[:, : b.stop - b.start]
+            kernels.backward(spikes_grad, last, self.constants, seen, self.charged[:, b], dx[:, b], over)
         dx = dx.reshape(self.x_shape)
         return (dx,) if dv is None or not self.has_v else (dx, dv.reshape(self.x_shape[1:]))
 

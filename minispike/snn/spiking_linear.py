@@ -15,10 +15,10 @@ from dataclasses import replace
 
 import numpy as np
 
-from minispike.backend import Array, array_module
+from minispike.backend import Array, array_module, empty
 from minispike.errors import ShapeError, problem
 from minispike.nn.functional import centred, check_linear, check_norm, linear_products, normed_linear_composed
-from minispike.nn.rows import as_rows, column_sums, normalise, normalised_gradient, scale_gradients, spread
+from minispike.nn.rows import as_rows, column_sums, norm_gradients, normalise, product, spread
 from minispike.ops.op import FusedOp, Products
 from minispike.smooth import smooth_spikes, spikes_are_smooth
 from minispike.snn import kernels
@@ -44,60 +44,69 @@ class SpikingLinear(FusedOp):
         self.x = x.astype(np.uint8) if self.counts and not self.smooth and any(self.needs) else x
         self.scale, self.shift = norm_weight * self.gain, norm_bias * self.gain + self.offset
         self.centred, bias = centred(weight, bias)
-        self.normal = (as_rows(x) @ self.centred.T).reshape(len(x), -1, len(weight))  # [T or 1, N, out]
-        module, shape = array_module(x), self.normal.shape
-        self.inverse = module.empty((*shape[:2], 1), dtype=x.dtype)
-        spikes = module.empty((self.steps, *shape[1:]), dtype=x.dtype)
+        self.normal = product(as_rows(x), self.centred.T).reshape(len(x), -1, len(weight))  # [T or 1, N, out]
+        shape = self.normal.shape
+        self.inverse = array_module(x).empty((*shape[:2], 1), dtype=x.dtype)
+        spikes = empty((self.steps, *shape[1:]), x)
         self.blocks, self.seen = kernels.blocks(self.normal, self.steps), []
         bias, scale, shift = self._spread(bias, self.scale, self.shift)
+        charged, decayed = self._scratch(self.steps), self._scratch(1)[0]
         for b in self.blocks:
-            normal = self.normal[:, b]
-            count = normal.shape[1]
-            normal += bias[:count]
-            self.inverse[:, b] = normalise(normal, self.eps)
-            self.seen.append(self._fire(normal, scale[:count], shift[:count], spikes[:, b])[1])
+            normal, n = self.normal[:, b], b.stop - b.start
+            normal += bias[:n]
+            self.inverse[:, b] = normalise(normal, self.eps, charged[: len(x), :n])
+            self.seen.append(self._fire(normal, scale[:n], shift[:n], charged[:, :n], spikes[:, b], decayed[:n]))
         return spikes.reshape(self.steps, *x.shape[1:-1], len(weight))
+
+    def _scratch(self, steps: int) -> Array:
+        """An array that one block after the other overwrites, ``[steps, n, out]``."""
+        return kernels.scratch(self.normal, steps, self.blocks)
 
     def _spread(self, *vectors: Array) -> list[Array]:
         """Each of these beside the rows of a block."""
-        count = self.blocks[0].stop if self.blocks else 0
-        return [spread(vector, count) for vector in vectors]
+        return [spread(vector, self.blocks[0].stop if self.blocks else 0) for vector in vectors]
 
     def _fire(
-        self, normal: Array, scale: Array, shift: Array, spikes: Array, seen: Array | None = None
-    ) -> tuple[Array, Array | None]:
-        """What the neurons of a block make of its normalised currents ``[T or 1, n, out]``.
+        self,
+        normal: Array,
+        scale: Array,
+        shift: Array,
+        charged: Array,
+        spikes: Array,
+        decayed: Array,
+        seen: Array | None = None,
+    ) -> Array | None:
+        """Run the neurons of a block on its normalised currents ``[T or 1, n, out]``.
 
-        Fills ``spikes`` and returns the potentials before reset, and the spikes as the resets saw them if these are
-        others; ``seen`` are those of an earlier run.
+        Fills ``charged`` with the potentials before reset, and ``spikes``; returns the spikes as the resets saw them if
+        these are others. ``decayed`` is overwritten; ``seen`` are the spikes that the resets of an earlier run saw.
         """
-        current = normal * scale
+        module = array_module(normal)
+        current = charged if len(normal) == self.steps else empty(normal.shape, normal)
+        module.multiply(normal, scale, out=current)
         current += shift
-        module, steps = array_module(current), self.steps
-        charged = current if len(current) == steps else module.empty((steps, *current.shape[1:]), dtype=current.dtype)
-        return charged, kernels.forward(current, None, self.constants, spikes, charged, None, seen)
+        return kernels.forward(current, None, self.constants, spikes, charged, None, decayed, seen)
 
     def backward_arrays(self, grad: Array) -> Sequence[Array | None]:
         module = array_module(grad)
         grad = grad.reshape(self.steps, *self.normal.shape[1:])
-        drows = module.empty_like(self.normal)
+        drows = empty(self.normal.shape, grad)
         dscale, dshift, dbias = (module.zeros_like(self.scale) for _ in range(3))
         scale, shift = self._spread(self.scale, self.shift)
+        charged, spikes, decayed = self._scratch(self.steps), self._scratch(self.steps), self._scratch(1)[0]
         for b, seen in zip(self.blocks, self.seen, strict=True):
-            normal, part = self.normal[:, b], drows[:, b]
-            count = normal.shape[1]
-            spikes = module.empty(grad[:, b].shape, dtype=grad.dtype)
+            normal, part, n = self.normal[:, b], drows[:, b], b.stop - b.start
+            m, s = charged[:, :n], spikes[:, :n]
             with smooth_spikes(self.smooth):
-                charged, _ = self._fire(normal, scale[:count], shift[:count], spikes, seen)
-            reset_by = spikes if seen is None else seen
-            kernels.backward(grad[:, b], None, self.constants, reset_by, charged, part)  # of the currents
-            for total, more in zip((dscale, dshift), scale_gradients(part, normal), strict=True):
-                total += more
-            part *= scale[:count]
-            normalised_gradient(part, normal, self.inverse[:, b])  # of what the linear map puts out
-            dbias += column_sums(part)
+                self._fire(normal, scale[:n], shift[:n], m, s, decayed[:n], seen)
+            current = m if len(normal) == self.steps else part  # from here on their gradients
+            kernels.backward(grad[:, b], None, self.constants, s if seen is None else seen, m, current, s)
+            where = {"out": part, "scratch": s[: len(normal)]}
+            more = norm_gradients(current, normal, self.inverse[:, b], self.scale, scale[:n], **where)
+            for total, extra in zip((dscale, dshift, dbias), (*more, column_sums(part)), strict=True):
+                total += extra
         rows = as_rows(drows)
-        dx = (rows @ self.centred).reshape(self.x.shape) if self.needs[0] else None
+        dx = product(rows, self.centred).reshape(self.x.shape) if self.needs[0] else None
         x = self.x.astype(grad.dtype, copy=False)
         return dx, *centred(rows.T @ as_rows(x), dbias), dscale * self.gain, dshift * self.gain
 
