@@ -15,7 +15,7 @@ import pytest
 from every_backend import no_gpu
 
 from minispike import backend
-from minispike.backend import to_numpy
+from minispike.backend import array_module, to_numpy
 from minispike.errors import BackendError
 from minispike.snn import kernels, kernels_cuda
 from minispike.snn.neurons import LIFNeuron
@@ -114,11 +114,13 @@ class Layer:
         return copy
 
     def forward(self, neuron: LIFNeuron) -> "Layer":
-        assert kernels.forward(self.x, self.v, neuron.constants(), self.spikes, self.charged, self.final) is None
+        arrays = self.x, self.v, neuron.constants(), self.spikes, self.charged, self.final
+        assert kernels.forward(*arrays, array_module(self.x).empty_like(self.charged[0])) is None
         return self
 
     def backward(self, neuron: LIFNeuron) -> "Layer":
-        kernels.backward(self.grad, self.dv, neuron.constants(), self.spikes, self.charged, self.dx)
+        arrays = self.grad, self.dv, neuron.constants(), self.spikes, self.charged, self.dx
+        kernels.backward(*arrays, array_module(self.x).empty_like(self.charged))
         return self
 
 

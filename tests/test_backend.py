@@ -227,6 +227,25 @@ def test_the_module_of_arrays(cupy: ModuleType) -> None:
         assert backend.array_module(here) is np
 
 
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("shape", [(), (0, 3), (5,), (3, 7), (33, 1001)])
+def test_arrays_that_begin_at_a_cache_line(shape: tuple[int, ...], dtype: str) -> None:
+    beside = np.ones(2, dtype=dtype)
+    arrays = [backend.empty(shape, beside) for _ in range(5)]
+    for i, array in enumerate(arrays):
+        assert (array.shape, array.dtype) == (shape, beside.dtype)
+        assert array.flags.c_contiguous
+        assert array.flags.writeable
+        assert array.size == 0 or array.ctypes.data % backend.CACHE_LINE == 0
+        array[...] = i
+    for i, array in enumerate(arrays):  # none lies in another's memory
+        assert (array == i).all()
+
+
+def test_arrays_lie_where_their_neighbour_does(cupy: ModuleType) -> None:
+    assert isinstance(backend.empty((2, 3), cupy.asarray(np.ones(2))), cupy.ndarray)
+
+
 def test_to_numpy() -> None:
     here = np.zeros(2)
     assert backend.to_numpy(here) is here

@@ -39,10 +39,15 @@ def spoilt(right: Any, op: Any, grad: Array, place: int, change: Any) -> Arrays:
     return gradients
 
 
+def of_rows(op: F.LayerNorm | F.NormedLinear, grad: Array, weight: Array) -> Array:
+    """The gradient of the rows that a norm was given, less their mean."""
+    changed, scratch = rows.as_rows(grad).copy(), array_module(grad).empty_like(op.normal)
+    rows.norm_gradients(changed, op.normal, op.inverse, weight, weight, changed, scratch)
+    return changed
+
+
 def uncentred(right: Any, op: F.LayerNorm, grad: Array) -> Arrays:
-    dx = grad * op.weight
-    rows.normalised_gradient(dx, op.normal, op.inverse)
-    return dx, *right(op, grad)[1:]
+    return of_rows(op, grad, op.weight), *right(op, grad)[1:]
 
 
 def without_variance(right: Any, op: F.LayerNorm, grad: Array) -> Arrays:
@@ -50,15 +55,22 @@ def without_variance(right: Any, op: F.LayerNorm, grad: Array) -> Arrays:
     return (dx - rows.means(dx)) * op.inverse, *right(op, grad)[1:]
 
 
-def not_divided_by_the_width(right: Any, grad: Array, normal: Array, inverse: Array) -> None:
-    grad -= normal * (grad * normal).sum(axis=-1)[..., None]
-    grad *= inverse
+def not_divided_by_the_width(
+    right: Any, grad: Array, normal: Array, inverse: Array, weight: Array, scale: Array, out: Array, scratch: Array
+) -> Arrays:
+    of_the_rest = right(grad.copy(), normal, inverse, weight, scale, out, scratch)
+    grad *= weight
+    out[...] = (grad - normal * (grad * normal).sum(axis=-1)[..., None]) * inverse
+    return of_the_rest
 
 
 def of_uncentred_weights(right: Any, op: F.NormedLinear, grad: Array) -> Arrays:
-    changed = rows.as_rows(grad) * op.norm_weight
-    rows.normalised_gradient(changed, op.normal, op.inverse)
-    return spoilt(right, op, grad, 1, lambda dw: changed.T @ rows.as_rows(op.x))
+    return spoilt(right, op, grad, 1, lambda dw: of_rows(op, grad, op.norm_weight).T @ rows.as_rows(op.x))
+
+
+def of_the_first_step(right: Any, grad: Array, normal: Array, *rest: Any) -> Arrays:
+    first = grad[:3].sum(axis=0)
+    return right(grad, normal, *rest)[0], first
 
 
 def without_the_gain(right: Any, op: F.NormedLinear, grad: Array) -> Arrays:
@@ -93,11 +105,11 @@ LINEAR_MAPS = {
         F.layer_norm, NORM, F.LayerNorm, "backward_arrays", without_variance
     ),
     "layer norm: a sum over the width, not a mean": Mistake(
-        F.layer_norm, NORM, F, "normalised_gradient", not_divided_by_the_width
+        F.layer_norm, NORM, F, "norm_gradients", not_divided_by_the_width
     ),
     "layer norm: divided by the variance, not its root": Mistake(
-        F.layer_norm, NORM, F, "normalised_gradient",
-        lambda right, grad, normal, inverse: right(grad, normal, inverse * inverse),
+        F.layer_norm, NORM, F, "norm_gradients",
+        lambda right, grad, normal, inverse, *rest: right(grad, normal, inverse * inverse, *rest),
     ),
     "layer norm: weight of the input before it is normalised": Mistake(
         F.layer_norm, NORM, F.LayerNorm, "backward_arrays",
@@ -110,8 +122,7 @@ LINEAR_MAPS = {
         F.normed_linear, NORMED, F.NormedLinear, "backward_arrays", without_the_gain
     ),
     "normed linear: bias of the first step alone": Mistake(
-        F.normed_linear, NORMED, F, "scale_gradients",
-        lambda right, grad, normal: (right(grad, normal)[0], right(grad[:3], normal[:3])[1]),
+        F.normed_linear, NORMED, F, "norm_gradients", of_the_first_step
     ),
 }  # fmt: skip
 

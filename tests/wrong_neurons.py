@@ -38,7 +38,8 @@ def spikes_and_potential(x: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
     return lif_with_state(x, HARD, v)
 
 
-# --- in the walk back through time: (grad, dv, constants, spikes, charged, dx), as `kernels.backward` has them
+# --- in the walk back through time: (grad, dv, constants, spikes, charged, dx, scratch), as `kernels.backward`
+# has them
 
 
 def with_constants(**changes: Callable[[Constants], Any]) -> Callable[..., None]:
@@ -54,8 +55,8 @@ def late(right: Any, grad: Array, *rest: Any) -> None:
     right(array_module(grad).roll(grad, 1, axis=0), *rest)
 
 
-def early(right: Any, grad: Array, dv: Array, c: Constants, s: Array, m: Array, dx: Array) -> None:
-    right(grad, dv, c, s, m, dx)
+def early(right: Any, grad: Array, dv: Array, c: Constants, s: Array, m: Array, dx: Array, scratch: Array) -> None:
+    right(grad, dv, c, s, m, dx, scratch)
     dx[...] = array_module(dx).roll(dx, -1, axis=0)
 
 
@@ -65,9 +66,9 @@ def without_last_step(right: Any, grad: Array, *rest: Any) -> None:
     right(grad, *rest)
 
 
-def in_two_halves(right: Any, grad: Array, dv: Array, c: Constants, s: Array, m: Array, dx: Array) -> None:
+def in_two_halves(right: Any, grad: Array, dv: Array, c: Constants, *over_time: Array) -> None:
     for half in (slice(0, 2), slice(2, 4)):
-        right(grad[half], dv, c, s[half], m[half], dx[half])
+        right(grad[half], dv, c, *(a[half] for a in over_time))
 
 
 def without_final_potential(right: Any, grad: Array, dv: Array, *rest: Any) -> None:
@@ -112,19 +113,23 @@ TIME = {
 }  # fmt: skip
 
 
-# --- at the reset: (constants, spikes, charged, slope of the surrogate), as `kernels._kept_by_reset` has them
+# --- at the reset: (constants, spikes, lift, slope of the surrogate, out), as `kernels._kept_by_reset` has them
 
 
 def at_the_potential(right: Any, grad: Array, dv: Array, c: Constants, *rest: Any) -> None:
     right(grad, dv, replace(c, threshold=0.0), *rest)
 
 
-def after_the_reset(right: Any, grad: Array, dv: Array, c: Constants, s: Array, m: Array, dx: Array) -> None:
-    right(grad, dv, c, s, kernels._after_reset(m, s, c), dx)
+def after_the_reset(right: Any, grad: Array, dv: Array, c: Constants, s: Array, m: Array, *rest: Any) -> None:
+    potential = array_module(m).empty_like(m)
+    kernels._reset(m, s, c, out=potential)
+    right(grad, dv, c, s, potential, *rest)
 
 
-def carried_through_the_surrogate(right: Any, c: Constants, s: Array, m: Array, slope: Array) -> Array:
-    return right(c, s, m, slope) + slope
+def carried_through_the_surrogate(right: Any, c: Constants, s: Array, lift: Array, slope: Array, out: Array) -> Array:
+    kept = right(c, s, lift, slope, out)
+    kept += slope
+    return kept
 
 
 RESET = {
@@ -151,11 +156,11 @@ RESET = {
     ),
     "threshold added in a soft reset": Mistake(
         spikes(SOFT_ATTACHED), OVER_TIME, kernels, "_kept_by_reset",
-        lambda right, c, s, m, slope: right(replace(c, threshold=-c.threshold), s, m, slope),
+        lambda right, c, *rest, **out: right(replace(c, threshold=-c.threshold), *rest, **out),
     ),
     "kept where it spiked": Mistake(
         spikes(HARD), OVER_TIME, kernels, "_kept_by_reset",
-        lambda right, c, s, m, slope: right(c, 1.0 - s, m, slope),
+        lambda right, c, s, *rest, **out: right(c, 1.0 - s, *rest, **out),
     ),
     "composed: reset not detached": Mistake(
         lambda x: lif_composed(x, HARD)[0], OVER_TIME, Tensor, "detach",
@@ -225,6 +230,13 @@ def other(name: str, change: Callable[[SpikingLinear, Array, Any], Any]) -> Call
     return wrong
 
 
+def straight_through(right: Any, grad: Array, *rest: Any, out: Array, scratch: Array) -> Any:
+    unchanged = grad.copy()
+    of_the_rest = right(grad, *rest, out=out, scratch=scratch)
+    out[...] = unchanged
+    return of_the_rest
+
+
 IN_ONE = {
     "spiking layer: bias of the last block alone": Mistake(
         layer, LAYER, spiking_linear_module, "column_sums", lambda right, rows: right(rows[..., -1:, :])
@@ -236,7 +248,7 @@ IN_ONE = {
         layer, OVER_TIME_LAYER, SpikingLinear, "backward_arrays", other("shift", lambda op, grad, db: db / op.gain)
     ),
     "spiking layer: straight through the norm": Mistake(
-        layer, OVER_TIME_LAYER, spiking_linear_module, "normalised_gradient", lambda right, grad, normal, inverse: None
+        layer, OVER_TIME_LAYER, spiking_linear_module, "norm_gradients", straight_through
     ),
     "spiking layer: weight not centred": Mistake(
         layer, OVER_TIME_LAYER, SpikingLinear, "backward_arrays",
@@ -247,7 +259,7 @@ IN_ONE = {
     ),
     "spiking layer: potentials of other currents": Mistake(
         layer, OVER_TIME_LAYER, kernels, "backward",
-        lambda right, grad, dv, c, s, m, dx: right(grad, dv, c, s, 2.0 * m, dx),
+        lambda right, grad, dv, c, s, m, *rest: right(grad, dv, c, s, 2.0 * m, *rest),
     ),
 }  # fmt: skip
 

@@ -143,12 +143,17 @@ def layer_norm_composed(x: Tensor, weight: Tensor, bias: Tensor, eps: float = 1e
     return centred / sqrt(variance + eps) * weight + bias
 
 
-def centred(weight: Array, bias: Array) -> tuple[Array, Array]:
+def centred(weight: Array, bias: Array, *, out: Array | None = None) -> tuple[Array, Array]:
     """The weight and bias of a linear map less their mean over the outputs: all that a norm after it sees of them.
 
     What it does not see has no gradient, so the gradients of both are what they were less their mean, too.
+
+    Args:
+        weight, bias: ``[out, in]`` and ``[out]``.
+        out: an array for the weight less its mean, which may be ``weight``; None: a new one.
     """
-    return weight - column_means(weight), bias - bias.sum() / max(len(bias), 1)
+    out = empty(weight.shape, weight) if out is None else out
+    return array_module(weight).subtract(weight, column_means(weight), out=out), bias - bias.sum() / max(len(bias), 1)
 
 
 class NormedLinear(FusedOp):
@@ -182,7 +187,8 @@ class NormedLinear(FusedOp):
             rows, self.normal, self.inverse, self.norm_weight, self.norm_weight, rows, scratch
         )
         dx = product(rows, self.centred).reshape(self.x.shape) if self.needs[0] else None
-        return dx, *centred(rows.T @ as_rows(self.x), column_sums(rows)), dw_norm, db_norm
+        dw = rows.T @ as_rows(self.x)
+        return dx, *centred(dw, column_sums(rows), out=dw), dw_norm, db_norm
 
     def products(self, *inputs: Tensor) -> Products:
         x, weight, *_ = inputs

@@ -15,7 +15,15 @@ def as_rows(a: Array) -> Array:
 
 def product(a: Array, b: Array) -> Array:
     """The product of two matrices."""
-    return array_module(a).matmul(a, b, out=empty((len(a), b.shape[1]), a))
+    return multiply_into(empty((len(a), b.shape[1]), a), a, b)
+
+
+def multiply_into(out: Array, a: Array, b: Array) -> Array:
+    """Fill ``out`` with the products of the matrices ``a [..., N, K]`` and ``b [..., K, M]``; returns it."""
+    if array_module(a) is np:
+        return np.matmul(a, b, out=out)
+    out[...] = a @ b
+    return out
 
 
 def ones(count: int, beside: Array) -> Array:
@@ -46,19 +54,14 @@ def column_means(rows: Array) -> Array:
     return column_sums(rows) * (1.0 / max(len(rows), 1))
 
 
-def row_dots(a: Array, b: Array) -> Array:
-    """The products of the rows of ``a`` with those of ``b``, added up, ``[..., 1]``."""
-    module = array_module(a)
-    return (np.vecdot(a, b) if module is np else module.einsum("...d,...d->...", a, b))[..., None]
-
-
 def normalise(centred: Array, eps: float, scratch: Array) -> Array:
     """Bring rows of mean 0 to variance 1, in place; what they were multiplied with, ``[..., 1]``.
 
     Here and below ``scratch`` is an array of the shape of the rows, which is overwritten.
     """
-    variance = row_dots(centred, centred) / centred.shape[-1]
-    inverse = 1.0 / array_module(centred).sqrt(variance + eps)
+    module = array_module(centred)
+    variance = module.einsum("...d,...d->...", centred, centred)[..., None] / centred.shape[-1]
+    inverse = 1.0 / module.sqrt(variance + eps)
     scratch[...] = inverse  # written out to every row: see `spread`
     centred *= scratch
     return inverse

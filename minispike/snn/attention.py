@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from minispike.backend import Array, array_module, copied, empty
 from minispike.errors import ShapeError, problem
 from minispike.nn.attention import check_attention, split_heads
+from minispike.nn.rows import multiply_into
 from minispike.ops import swap_last
 from minispike.ops.op import FusedOp, Products
 from minispike.tensor import Tensor
@@ -20,42 +21,43 @@ class SpikingAttention(FusedOp):
     def forward(self, q: Array, k: Array, v: Array) -> Array:
         if self.mask is not None:
             v = v * self.mask
-        self.q, self.k, self.v = (split_heads(a, self.heads) for a in (q, k, v))  # views [T, B, H, L, d]
+        self.q, self.k, self.v = map(self._heads, (q, k, v))  # views [T, B, H, L, d]
         length, width = self.q.shape[-2:]
         # (q k^T) v costs L^2 d, q (k^T v) costs L d^2: the same numbers, in whichever order is cheaper.
         self.keys_first = length > width
         out = empty(q.shape, q)
         if self.keys_first:
-            array_module(q).matmul(self.q, self._scaled(self.k.swapaxes(-1, -2) @ self.v), out=self._heads(out))
+            multiply_into(self._heads(out), self.q, self.k.swapaxes(-1, -2) @ self.v)
         else:
-            array_module(q).matmul(self._scaled(self.q @ self.k.swapaxes(-1, -2)), self.v, out=self._heads(out))
+            multiply_into(self._heads(out), self.q @ self.k.swapaxes(-1, -2), self.v)
+        out *= self.scale  # last: until here the numbers are whole, and exact
         return out
 
     def _heads(self, a: Array) -> Array:
         """A view ``[T, B, H, L, d]`` of ``[T, B, L, D]``."""
         return split_heads(a, self.heads)
 
-    def _scaled(self, small: Array) -> Array:
-        """The product of two of the three, which is the smaller one, times the scale, in place."""
-        small *= self.scale
-        return small
+    def _scaled(self, product: Array) -> Array:
+        """A product of two of the four, smaller than they are, times the scale, in place."""
+        product *= self.scale
+        return product
 
     def backward_arrays(self, grad: Array) -> Sequence[Array | None]:
-        module, q, k, v = array_module(grad), self.q, self.k, self.v
+        q, k, v = self.q, self.k, self.v
         g, merged = self._heads(grad), [empty(grad.shape, grad) for _ in "qkv"]
         dq, dk, dv = map(self._heads, merged)
         if self.keys_first:
             kv = self._scaled(k.swapaxes(-1, -2) @ v)  # [T, B, H, d, d]
             dkv = self._scaled(q.swapaxes(-1, -2) @ g)
-            module.matmul(g, kv.swapaxes(-1, -2), out=dq)
-            module.matmul(v, dkv.swapaxes(-1, -2), out=dk)
-            module.matmul(k, dkv, out=dv)
+            multiply_into(dq, g, kv.swapaxes(-1, -2))
+            multiply_into(dk, v, dkv.swapaxes(-1, -2))
+            multiply_into(dv, k, dkv)
         else:
             scores = self._scaled(q @ k.swapaxes(-1, -2))  # [T, B, H, L, L]
             dscores = self._scaled(g @ v.swapaxes(-1, -2))
-            module.matmul(dscores, k, out=dq)
-            module.matmul(dscores.swapaxes(-1, -2), q, out=dk)
-            module.matmul(scores.swapaxes(-1, -2), g, out=dv)
+            multiply_into(dq, dscores, k)
+            multiply_into(dk, dscores.swapaxes(-1, -2), q)
+            multiply_into(dv, scores.swapaxes(-1, -2), g)
         if self.mask is not None:
             merged[2] *= self.mask
         return merged

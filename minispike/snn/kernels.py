@@ -17,7 +17,7 @@ from minispike.smooth import freeze, spikes_are_smooth
 from minispike.snn import kernels_cuda
 from minispike.snn.constants import Constants
 
-BLOCK = 131072
+BLOCK = 262144
 """Numbers of a block's arrays on a CPU, all time steps together; at 4 bytes each array takes 1 MiB."""
 
 LEAST = 16384

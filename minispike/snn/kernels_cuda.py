@@ -152,7 +152,7 @@ def _reset(c: Constants) -> tuple[np.int32, float]:
 
 
 def forward(x: Array, v: Array | None, c: Constants, spikes: Array, charged: Array, final: Array | None) -> None:
-    """`kernels.forward` in one launch, with the same arguments."""
+    """`kernels.forward` in one launch, with the same arguments but ``scratch``."""
     module = array_module(x)
     v = module.full(spikes.shape[1:], c.resting, dtype=x.dtype) if v is None else v
     final = module.empty(spikes.shape[1:], dtype=x.dtype) if final is None else final
@@ -162,7 +162,7 @@ def forward(x: Array, v: Array | None, c: Constants, spikes: Array, charged: Arr
 
 
 def backward(grad: Array, dv: Array | None, c: Constants, spikes: Array, charged: Array, dx: Array) -> None:
-    """`kernels.backward` in one launch, with the same arguments; ``spikes`` as the reset saw them."""
+    """`kernels.backward` in one launch, with the same arguments but ``scratch``; ``spikes`` as the reset saw them."""
     dv = array_module(grad).zeros(grad.shape[1:], dtype=grad.dtype) if dv is None else dv
     shape = [np.int32(len(grad)), np.int32(len(dx) == 1)]
     neuron = [float(c.decay), float(c.gain), float(c.threshold), *_reset(c)]

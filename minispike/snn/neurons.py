@@ -130,8 +130,9 @@ class LIF(FusedOp):
         dx = empty((self.x_shape[0], flat.shape[1]), grad)
         scratch = kernels.scratch(self.charged, self.steps, self.blocks)
         for seen, b in zip(self.seen, self.blocks, strict=True):
-            spikes_grad, last, over = flat[: self.steps, b], None if dv is None else dv[b], scratch[:, : b.stop - b.start]
-            kernels.backward(spikes_grad, last, self.constants, seen, self.charged[:, b], dx[:, b], over)
+            spikes_grad, last = flat[: self.steps, b], None if dv is None else dv[b]
+            arrays = seen, self.charged[:, b], dx[:, b], scratch[:, : b.stop - b.start]
+            kernels.backward(spikes_grad, last, self.constants, *arrays)
         dx = dx.reshape(self.x_shape)
         return (dx,) if dv is None or not self.has_v else (dx, dv.reshape(self.x_shape[1:]))
 

@@ -107,8 +107,8 @@ class SpikingLinear(FusedOp):
                 total += extra
         rows = as_rows(drows)
         dx = product(rows, self.centred).reshape(self.x.shape) if self.needs[0] else None
-        x = self.x.astype(grad.dtype, copy=False)
-        return dx, *centred(rows.T @ as_rows(x), dbias), dscale * self.gain, dshift * self.gain
+        dw = rows.T @ as_rows(self.x.astype(grad.dtype, copy=False))
+        return dx, *centred(dw, dbias, out=dw), dscale * self.gain, dshift * self.gain
 
     def products(self, *inputs: Tensor) -> Products:
         x, weight, *_ = inputs

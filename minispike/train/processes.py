@@ -25,16 +25,13 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from minispike.backend import lock, unlock
+from minispike.backend import CACHE_LINE, lock, unlock
 from minispike.errors import TrainingError, problem, warn
 from minispike.nn.module import Parameter
 from minispike.row_gradient import RowGradient
 from minispike.tensor import Tensor
 from minispike.train.memory import give_back_freed_memory
 from minispike.train.workers import single_threaded_products
-
-ALIGNMENT = 64
-"""Bytes of a cache line, at multiples of which shared arrays begin."""
 
 
 def available() -> bool:
@@ -255,7 +252,7 @@ def _send_error(pipe: Connection, error: Exception) -> None:
 def _shared_arrays(parameters: Sequence[Parameter]) -> list[Any]:
     """An array of zeros for each parameter, in memory that this process and its copies share."""
     like = [p.array for p in parameters]
-    starts = np.cumsum([0, *(math.ceil(a.nbytes / ALIGNMENT) * ALIGNMENT for a in like)])
+    starts = np.cumsum([0, *(math.ceil(a.nbytes / CACHE_LINE) * CACHE_LINE for a in like)])
     memory = mmap.mmap(-1, max(int(starts[-1]), 1))
     return [
         np.frombuffer(memory, a.dtype, a.size, int(start)).reshape(a.shape)

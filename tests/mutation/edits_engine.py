@@ -161,6 +161,8 @@ EDITS: dict[str, list[tuple[str, str, str]]] = {
         ),
     ],
     "minispike/backend.py": [
+        ("np.empty(size + CACHE_LINE, dtype", "np.empty(size, dtype", "too little memory"),
+        ("start = -raw.ctypes.data % CACHE_LINE", "start = 0", "begins anywhere"),
         (
             "np.add.reduceat(values[order], starts, axis=0)",
             "np.add.reduceat(values, starts, axis=0)",
