@@ -242,10 +242,6 @@ def test_arrays_that_begin_at_a_cache_line(shape: tuple[int, ...], dtype: str) -
         assert (array == i).all()
 
 
-def test_arrays_lie_where_their_neighbour_does(cupy: ModuleType) -> None:
-    assert isinstance(backend.empty((2, 3), cupy.asarray(np.ones(2))), cupy.ndarray)
-
-
 def test_to_numpy() -> None:
     here = np.zeros(2)
     assert backend.to_numpy(here) is here

@@ -49,6 +49,12 @@ def on_cupy(make: Callable[[], Any]) -> Any:
         return make()
 
 
+def test_new_arrays_lie_where_their_neighbour_does(cupy: CuPy) -> None:
+    beside = cupy.asarray(np.ones(2, dtype=np.float32))
+    assert isinstance(made := backend.empty((2, 3), beside), ndarray)
+    assert (made.shape, made.dtype) == ((2, 3), beside.dtype)
+
+
 # ---- The stand-in
 
 

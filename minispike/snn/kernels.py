@@ -17,8 +17,8 @@ from minispike.smooth import freeze, spikes_are_smooth
 from minispike.snn import kernels_cuda
 from minispike.snn.constants import Constants
 
-BLOCK = 262144
-"""Numbers of a block's arrays on a CPU, all time steps together; at 4 bytes each array takes 1 MiB."""
+BLOCK = 131072
+"""Numbers of a block's arrays on a CPU, all time steps together; at 4 bytes each array takes half a MiB."""
 
 LEAST = 16384
 """Numbers of a block in one time step, if the layer has so many: with fewer, calls take longer than what they do."""
