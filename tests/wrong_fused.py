@@ -42,7 +42,7 @@ def spoilt(right: Any, op: Any, grad: Array, place: int, change: Any) -> Arrays:
 def of_rows(op: F.LayerNorm | F.NormedLinear, grad: Array, weight: Array) -> Array:
     """The gradient of the rows that a norm was given, less their mean."""
     changed, scratch = rows.as_rows(grad).copy(), array_module(grad).empty_like(op.normal)
-    rows.norm_gradients(changed, op.normal, op.inverse, weight, weight, changed, scratch)
+    rows.norm_gradients(changed, op.normal, op.inverse, weight, changed, scratch)
     return changed
 
 
@@ -56,9 +56,9 @@ def without_variance(right: Any, op: F.LayerNorm, grad: Array) -> Arrays:
 
 
 def not_divided_by_the_width(
-    right: Any, grad: Array, normal: Array, inverse: Array, weight: Array, scale: Array, out: Array, scratch: Array
+    right: Any, grad: Array, normal: Array, inverse: Array, weight: Array, out: Array, scratch: Array
 ) -> Arrays:
-    of_the_rest = right(grad.copy(), normal, inverse, weight, scale, out, scratch)
+    of_the_rest = right(grad.copy(), normal, inverse, weight, out, scratch)
     grad *= weight
     out[...] = (grad - normal * (grad * normal).sum(axis=-1)[..., None]) * inverse
     return of_the_rest

@@ -230,9 +230,9 @@ def other(name: str, change: Callable[[SpikingLinear, Array, Any], Any]) -> Call
     return wrong
 
 
-def straight_through(right: Any, grad: Array, *rest: Any, out: Array, scratch: Array) -> Any:
-    unchanged = grad.copy()
-    of_the_rest = right(grad, *rest, out=out, scratch=scratch)
+def straight_through(right: Any, grad: Array, *norm: Any) -> Any:
+    unchanged, out = grad.copy(), norm[3]
+    of_the_rest = right(grad, *norm)
     out[...] = unchanged
     return of_the_rest
 

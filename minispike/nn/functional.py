@@ -117,7 +117,7 @@ class LayerNorm(FusedOp):
     def backward_arrays(self, grad: Array) -> Sequence[Array | None]:
         dx, scratch = empty(self.normal.shape, grad), empty(self.normal.shape, grad)
         dx[...] = as_rows(grad)
-        dw, db = norm_gradients(dx, self.normal, self.inverse, self.weight, self.weight, dx, scratch)
+        dw, db = norm_gradients(dx, self.normal, self.inverse, self.weight, dx, scratch)
         dx -= means(dx)
         return dx.reshape(grad.shape), dw, db
 
@@ -183,9 +183,7 @@ class NormedLinear(FusedOp):
     def backward_arrays(self, grad: Array) -> Sequence[Array | None]:
         rows, scratch = empty(self.normal.shape, grad), empty(self.normal.shape, grad)
         rows[...] = as_rows(grad)
-        dw_norm, db_norm = norm_gradients(
-            rows, self.normal, self.inverse, self.norm_weight, self.norm_weight, rows, scratch
-        )
+        dw_norm, db_norm = norm_gradients(rows, self.normal, self.inverse, self.norm_weight, rows, scratch)
         dx = product(rows, self.centred).reshape(self.x.shape) if self.needs[0] else None
         dw = rows.T @ as_rows(self.x)
         return dx, *centred(dw, column_sums(rows), out=dw), dw_norm, db_norm

@@ -57,7 +57,7 @@ def column_means(rows: Array) -> Array:
 def normalise(centred: Array, eps: float, scratch: Array) -> Array:
     """Bring rows of mean 0 to variance 1, in place; what they were multiplied with, ``[..., 1]``.
 
-    Here and below ``scratch`` is an array of the shape of the rows, which is overwritten.
+    ``scratch`` is an array of the shape of the rows, and is overwritten.
     """
     module = array_module(centred)
     variance = module.einsum("...d,...d->...", centred, centred)[..., None] / centred.shape[-1]
@@ -68,7 +68,13 @@ def normalise(centred: Array, eps: float, scratch: Array) -> Array:
 
 
 def norm_gradients(
-    grad: Array, normal: Array, inverse: Array, weight: Array, scale: Array, out: Array, scratch: Array
+    grad: Array,
+    normal: Array,
+    inverse: Array,
+    weight: Array,
+    out: Array,
+    scratch: Array,
+    beside: Array | None = None,
 ) -> tuple[Array, Array]:
     """Back through a norm with weight and bias, from the gradient of its output to that of its rows less their mean.
 
@@ -76,8 +82,9 @@ def norm_gradients(
         grad: ``[..., D]``; overwritten.
         normal, inverse: as `normalise` left and returned them.
         weight: of the norm, ``[D]``.
-        scale: the weight once more, beside the rows: see `spread`.
         out: ``[..., D]``, filled with the gradient of the rows; may be ``grad``.
+        scratch: as in `normalise`.
+        beside: the weight as `spread` puts it beside the rows, where that pays; None: as it is.
 
     Returns:
         The gradients of weight and bias, ``[D]`` each.
@@ -86,7 +93,7 @@ def norm_gradients(
     products = module.multiply(grad, normal, out=scratch)
     dweight, dbias = column_sums(products), column_sums(grad)
     lengthwise = (products @ (weight * (1.0 / max(len(weight), 1))))[..., None]  # what changes a row's length alone
-    grad *= scale
+    grad *= weight if beside is None else beside
     scratch[...] = lengthwise
     scratch *= normal
     grad -= scratch

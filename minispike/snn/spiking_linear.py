@@ -101,8 +101,8 @@ class SpikingLinear(FusedOp):
                 self._fire(normal, scale[:n], shift[:n], m, s, decayed[:n], seen)
             current = m if len(normal) == self.steps else part  # from here on their gradients
             kernels.backward(grad[:, b], None, self.constants, s if seen is None else seen, m, current, s)
-            where = {"out": part, "scratch": s[: len(normal)]}
-            more = norm_gradients(current, normal, self.inverse[:, b], self.scale, scale[:n], **where)
+            norm = normal, self.inverse[:, b], self.scale
+            more = norm_gradients(current, *norm, part, s[: len(normal)], scale[:n])
             for total, extra in zip((dscale, dshift, dbias), (*more, column_sums(part)), strict=True):
                 total += extra
         rows = as_rows(drows)

@@ -196,7 +196,7 @@ EDITS: dict[str, list[tuple[str, str, str]]] = {
         ("1.0 / module.sqrt(variance + eps)", "1.0 / (module.sqrt(variance) + eps)", "eps outside the root"),
         ("weight * (1.0 / max(len(weight), 1))", "weight", "a sum for a mean"),
         ("products @ (weight * (1.0 /", "products @ (0 * weight + (1.0 /", "the weight is missing"),
-        ("    grad *= scale\n", "", "the weight is missing"),
+        ("    grad *= weight if beside is None else beside\n", "", "the weight is missing"),
         ("    grad -= scratch\n", "    grad += scratch\n", "sign"),
         ("    scratch[...] = inverse\n    module", "    scratch[...] = 1\n    module", "a missing factor"),
         ("multiply(grad, normal, out=scratch)", "multiply(grad, grad, out=scratch)", "a wrong factor"),
