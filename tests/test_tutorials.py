@@ -1,0 +1,180 @@
+"""The lessons: sources and notebooks agree, and the checks of exercises tell right from wrong."""
+
+import importlib
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pytest
+
+from minispike.snn.surrogate import Surrogate
+
+FOLDER = Path(__file__).parents[1] / "tutorials"
+SOURCES = sorted(FOLDER.glob("[0-9][0-9]_*.py"))
+
+
+@pytest.fixture(autouse=True)
+def in_the_folder_of_the_lessons(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The modules beside the lessons, as a notebook finds them."""
+    monkeypatch.syspath_prepend(str(FOLDER))
+
+
+@pytest.mark.parametrize("source", SOURCES, ids=lambda path: path.stem)
+def test_a_notebook_is_that_of_its_source(source: Path) -> None:
+    pytest.importorskip("jupytext", reason="needs the extra 'tutorials'")
+    assert importlib.import_module("tutorials.build").disagreement(source) == ""
+
+
+@pytest.mark.parametrize("source", SOURCES, ids=lambda path: path.stem)
+def test_a_lesson_is_short_and_has_its_parts(source: Path) -> None:
+    text = source.read_text()
+    assert len(text.splitlines()) < 300
+    for part in ("**Goal.**", "## Break it", "## Exercises", "## Where to read on", "# your code", "assert "):
+        assert part in text, part
+
+
+# --- Exercises: a lesson, a check, the name of the answer, and two answers that are wrong
+
+
+class Exercise(NamedTuple):
+    lesson: str
+    check: str
+    answer: str
+    wrong: tuple[Any, Any]
+
+
+class WithoutItsBase(Surrogate):
+    """A cosine that goes on for ever."""
+
+    def primitive(self, u: Any) -> Any:
+        return 0.5 * (1.0 + self.alpha * u + np.sin(np.pi * self.alpha * u) / np.pi)
+
+    def derivative(self, u: Any) -> Any:
+        return 0.5 * self.alpha * (1.0 + np.cos(np.pi * self.alpha * u))
+
+
+class FromZero(Surrogate):
+    """The right bump; its step begins at -1/2."""
+
+    def primitive(self, u: Any) -> Any:
+        z = np.clip(self.alpha * u, -1.0, 1.0)
+        return 0.5 * (z + np.sin(np.pi * z) / np.pi)
+
+    def derivative(self, u: Any) -> Any:
+        z = np.clip(self.alpha * u, -1.0, 1.0)
+        return 0.5 * self.alpha * (1.0 + np.cos(np.pi * z))
+
+
+def in_continuous_time(x: float, tau: float, threshold: float) -> Any:
+    return math.ceil(-tau * math.log(1 - threshold / x)) if x > threshold else None
+
+
+def for_ever(x: float, tau: float, threshold: float) -> Any:
+    m = 0.0
+    for n in range(1, 1000):
+        m += (x - m) / tau
+        if m > threshold:
+            return n
+    return 1000
+
+
+def hard_step(v: float, x: float, tau: float, threshold: float) -> tuple[float, float]:
+    m = v + (x - v) / tau
+    return (1.0, 0.0) if m >= threshold else (0.0, m)
+
+
+def undivided_step(v: float, x: float, tau: float, threshold: float) -> tuple[float, float]:
+    m = v - v / tau + x
+    return (1.0, m - threshold) if m >= threshold else (0.0, m)
+
+
+def one_sided(f: Callable[[Any], float], x: Any, direction: Any, step: float) -> float:
+    return (f(x + step * direction) - f(x)) / step
+
+
+def not_halved(f: Callable[[Any], float], x: Any, direction: Any, step: float) -> float:
+    return (f(x + step * direction) - f(x - step * direction)) / step
+
+
+def without_the_product_rule(grad: Any, x: Any) -> Any:
+    s = 1.0 / (1.0 + np.exp(-x))
+    return grad * x * s * (1.0 - s)
+
+
+def of_the_lesson(grad: Any, x: Any) -> Any:
+    s = 1.0 / (1.0 + np.exp(-x))
+    return grad * (s + x * s)
+
+
+EXERCISES = [
+    Exercise("00", "derivative", "derivative", (lambda x: 3 * x**2, lambda x: x**3 - 2 * x)),
+    Exercise(
+        "01", "division", "division_gradients",
+        (lambda g, a, b: (g / b, g * a / b**2), lambda g, a, b: (g / b, -g / b**2)),
+    ),
+    Exercise(
+        "01", "broadcasting", "unbroadcast",
+        (lambda g, shape: g.sum(axis=0), lambda g, shape: np.broadcast_to(g.mean(), shape)),
+    ),
+    Exercise("02", "slope", "slope_along", (one_sided, not_halved)),
+    Exercise("02", "swish", "swish_gradient", (without_the_product_rule, of_the_lesson)),
+    Exercise("03", "first_spike", "steps_to_first_spike", (in_continuous_time, for_ever)),
+    Exercise(
+        "03", "period", "input_for_a_spike_every",
+        (lambda n, tau, threshold: threshold, lambda n, tau, threshold: threshold * tau / n),
+    ),
+    Exercise("03", "soft_reset", "soft_step", (hard_step, undivided_step)),
+    Exercise("04", "cosine_bump", "CosineBump", (WithoutItsBase(1.0), FromZero(1.0))),
+    Exercise("04", "width", "half_width", (lambda alpha: 1.0 / alpha, lambda alpha: -2.0 / (math.pi * alpha))),
+]  # fmt: skip
+
+
+@pytest.fixture(params=EXERCISES, ids=lambda e: f"{e.lesson}-{e.check}")
+def exercise(request: pytest.FixtureRequest) -> Exercise:
+    return request.param
+
+
+def verdict(exercise: Exercise, answer: Callable[..., Any]) -> Any:
+    return getattr(importlib.import_module(f"checks.lesson_{exercise.lesson}"), exercise.check)(answer)
+
+
+def stub(exercise: Exercise) -> Any:
+    """The answer as the lesson hands it out: the cell with its name, run alone."""
+    (source,) = [path for path in SOURCES if path.name.startswith(exercise.lesson)]
+    (cell,) = [c for c in source.read_text().split("# %%") if f" {exercise.answer}(" in c and "# your code" in c]
+    names: dict[str, Any] = {"np": np, "Surrogate": Surrogate}
+    exec(cell, names)
+    return names[exercise.answer]
+
+
+def made(answer: Any) -> Any:
+    """A surrogate of a class; functions are what they are."""
+    return answer(alpha=1.0) if isinstance(answer, type) else answer
+
+
+def test_the_right_answer(exercise: Exercise) -> None:
+    answers = importlib.import_module(f"solutions.lesson_{exercise.lesson}")
+    found = verdict(exercise, made(getattr(answers, exercise.answer)))
+    assert found, found
+    assert repr(found).startswith("Right: ")
+
+
+def test_the_untouched_stub(exercise: Exercise) -> None:
+    found = verdict(exercise, made(stub(exercise)))
+    assert not found
+    assert "still to be written" in repr(found)
+
+
+@pytest.mark.parametrize("number", [0, 1])
+def test_wrong_answers(exercise: Exercise, number: int) -> None:
+    found = verdict(exercise, exercise.wrong[number])
+    assert not found
+    assert repr(found).startswith("Not yet: ")
+
+
+def test_every_exercise_is_here() -> None:
+    handed_out = sum(path.read_text().count("return ...  # your code") for path in SOURCES)
+    classes = sum(path.read_text().count("(Surrogate):") for path in SOURCES)  # of two methods
+    assert handed_out - classes == len(EXERCISES)
