@@ -108,6 +108,24 @@ def of_the_lesson(grad: Any, x: Any) -> Any:
     return grad * (s + x * s)
 
 
+def variance(grey: float, steps: int) -> float:
+    return grey * (1.0 - grey) / steps
+
+
+def of_the_count(grey: float, steps: int) -> float:
+    return math.sqrt(grey * (1.0 - grey) * steps)
+
+
+def bright_late(grey: Any, steps: int) -> Any:
+    right: Any = importlib.import_module("solutions.lesson_05").latency_coded(grey, steps)
+    return right[::-1]
+
+
+def every_step_after(grey: Any, steps: int) -> Any:
+    right: Any = importlib.import_module("solutions.lesson_05").latency_coded(grey, steps)
+    return np.maximum.accumulate(right, axis=0)
+
+
 EXERCISES = [
     Exercise("00", "derivative", "derivative", (lambda x: 3 * x**2, lambda x: x**3 - 2 * x)),
     Exercise(
@@ -127,6 +145,8 @@ EXERCISES = [
     ),
     Exercise("03", "soft_reset", "soft_step", (hard_step, undivided_step)),
     Exercise("04", "cosine_bump", "CosineBump", (WithoutItsBase(1.0), FromZero(1.0))),
+    Exercise("05", "deviation", "rate_deviation", (variance, of_the_count)),
+    Exercise("05", "latency", "latency_coded", (bright_late, every_step_after)),
     Exercise("04", "width", "half_width", (lambda alpha: 1.0 / alpha, lambda alpha: -2.0 / (math.pi * alpha))),
 ]  # fmt: skip
 
