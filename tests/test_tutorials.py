@@ -126,6 +126,22 @@ def every_step_after(grey: Any, steps: int) -> Any:
     return np.maximum.accumulate(right, axis=0)
 
 
+def without_its_scale(q: Any, k: Any, v: Any) -> Any:
+    return q @ (k.T @ v)
+
+
+def values_of_the_query(q: Any, k: Any, v: Any) -> Any:
+    return (q @ k.T) @ q / 8
+
+
+def of_one_product(length: int, width: int) -> tuple[int, int]:
+    return length**2 * width, length * width**2
+
+
+def swapped(length: int, width: int) -> tuple[int, int]:
+    return 2 * length * width**2, 2 * length**2 * width
+
+
 EXERCISES = [
     Exercise("00", "derivative", "derivative", (lambda x: 3 * x**2, lambda x: x**3 - 2 * x)),
     Exercise(
@@ -147,6 +163,8 @@ EXERCISES = [
     Exercise("04", "cosine_bump", "CosineBump", (WithoutItsBase(1.0), FromZero(1.0))),
     Exercise("05", "deviation", "rate_deviation", (variance, of_the_count)),
     Exercise("05", "latency", "latency_coded", (bright_late, every_step_after)),
+    Exercise("07", "one_head", "one_head", (without_its_scale, values_of_the_query)),
+    Exercise("07", "multiplications", "multiplications", (of_one_product, swapped)),
     Exercise("04", "width", "half_width", (lambda alpha: 1.0 / alpha, lambda alpha: -2.0 / (math.pi * alpha))),
 ]  # fmt: skip
 
