@@ -146,22 +146,23 @@ CACHE_LINE = 64
 """Bytes that a processor moves at once; also those of its widest vector."""
 
 
-def empty(shape: tuple[int, ...], beside: Array) -> Array:
-    """An array where ``beside`` lies and of its type, not filled; on a CPU it begins at a cache line.
+def empty(shape: tuple[int, ...], *beside: Array) -> Array:
+    """An array where others lie and of the type that they have together, not filled; on a CPU at a cache line.
 
     NumPy's own arrays begin anywhere. A write of a whole vector then touches two lines, and an operation that writes
     such an array takes up to twice as long: so this is where layers get the large arrays that they write.
 
     Args:
         shape: of the array.
-        beside: an array of either backend.
+        beside: arrays of either backend, one at least; of float32 and float64 come float64.
     """
-    if array_module(beside) is not np:
-        return array_module(beside).empty(shape, dtype=beside.dtype)
-    size = math.prod(shape) * beside.dtype.itemsize
+    module, dtype = array_module(*beside), np.result_type(*(array.dtype for array in beside))
+    if module is not np:
+        return module.empty(shape, dtype=dtype)
+    size = math.prod(shape) * dtype.itemsize
     raw = np.empty(size + CACHE_LINE, dtype=np.uint8)
     start = -raw.ctypes.data % CACHE_LINE
-    return raw[start : start + size].view(beside.dtype).reshape(shape)
+    return raw[start : start + size].view(dtype).reshape(shape)
 
 
 def to_numpy(array: Array) -> "np.ndarray[Any, Any]":

@@ -7,11 +7,11 @@ from typing import Any
 
 import numpy as np
 import pytest
-from fused_pairs import Pair, assert_right, assert_same, ops_behind
+from fused_pairs import Pair, assert_right, assert_same, ops_behind, outputs
 from helpers import assert_sentence, leaf, random_leaf
 
 import minispike
-from minispike import default_dtype, grad
+from minispike import default_dtype, grad, smooth_spikes
 from minispike.backend import asarray, scatter_add, to_numpy
 from minispike.errors import ShapeError
 from minispike.nn import functional as F
@@ -76,6 +76,37 @@ def test_every_fused_op_has_a_row() -> None:
         kinds += kind.__subclasses__()
     ours = {kind for kind in kinds[1:] if kind.__module__.startswith("minispike.")}
     assert ours == {*PAIRS, Spike}  # a spike is what no other ops can say; tests/test_surrogates.py has it
+
+
+@pytest.mark.parametrize("kind", PAIRS, ids=lambda kind: kind.__name__)
+def test_twice_through_the_same_graph(kind: type[FusedOp]) -> None:
+    pair = PAIRS[kind]()
+    out = pair.fused(*pair.inputs)
+    total = sum(((t * t).sum() for t in outputs(out)), start=Tensor(0.0))
+    before = [t.numpy() for t in outputs(out)]
+    first = grad(total, pair.inputs)
+    kept = [g.numpy() for g in first if g is not None]
+    second = grad(total, pair.inputs)
+    assert len(kept) == len(pair.inputs)
+    for a, b, again in zip(kept, first, second, strict=True):
+        assert b is not None and again is not None
+        np.testing.assert_array_equal(a, b.numpy())
+        np.testing.assert_array_equal(a, again.numpy())
+    for a, t in zip(before, outputs(out), strict=True):
+        np.testing.assert_array_equal(a, t.numpy())
+
+
+@pytest.mark.parametrize("double", [0, 1])
+@pytest.mark.parametrize("kind", [k for k in PAIRS if k is not LIF], ids=lambda kind: kind.__name__)
+def test_float32_beside_float64_is_float64(kind: type[FusedOp], double: int) -> None:
+    pair = PAIRS[kind]()
+    if double >= len(pair.inputs):
+        pytest.skip("it has one input")
+    mixed = [x if i == double else Tensor(x.numpy().astype(np.float32)) for i, x in enumerate(pair.inputs)]
+    with smooth_spikes():
+        for ours, theirs in zip(outputs(pair.fused(*mixed)), outputs(pair.composed(*mixed)), strict=True):
+            assert ours.dtype == theirs.dtype
+            np.testing.assert_allclose(ours.numpy(), theirs.numpy(), rtol=1e-6, atol=1e-6)
 
 
 @pytest.mark.parametrize("kind", PAIRS, ids=lambda kind: kind.__name__)
@@ -344,6 +375,15 @@ def test_shift_tokens_by_hand() -> None:
 def test_softmax_attention_of_large_scores() -> None:
     q, k, v = (Tensor(a, dtype=np.float32) for a in ([[[300.0], [-300.0]]], [[[1.0], [-1.0]]], [[[1.0], [2.0]]]))
     np.testing.assert_array_equal(softmax_attention(q, k, v, 1).numpy(), [[[1.0], [2.0]]])
+
+
+@pytest.mark.parametrize("length", [3, 20])  # (q k^T) v and q (k^T v)
+def test_spiking_attention_counts_before_it_scales(length: int) -> None:
+    rng = np.random.default_rng(length)
+    q, k, v = ((rng.random((1, 1, length, 6)) < 0.5).astype(np.float32) for _ in range(3))
+    counts = q[0, 0] @ k[0, 0].T @ v[0, 0]
+    found = spiking_attention(Tensor(q), Tensor(k), Tensor(v), 1, 0.3).numpy()[0, 0]
+    np.testing.assert_array_equal(found, counts * np.float32(0.3))
 
 
 def test_spiking_attention_counts_in_eighths() -> None:

@@ -133,9 +133,12 @@ def doubled(inputs: list[Tensor]) -> list[Tensor]:
     return [Tensor(x, requires_grad=True, dtype=np.float64) for x in inputs]
 
 
-def test_twice_through_the_same_graph() -> None:
+@pytest.mark.parametrize("smooth", [False, True])  # smooth ones are frozen in the resets
+@pytest.mark.parametrize("neuron", [HARD, replace(HARD, reset=None)], ids=["hard", "soft"])
+def test_twice_through_the_same_graph(neuron: LIFNeuron, smooth: bool) -> None:
     inputs = layer(3, 5, 6)
-    total = spiking_linear(*inputs, HARD).sum()
+    with smooth_spikes(smooth):
+        total = spiking_linear(*inputs, neuron).sum()
     first, second = grad(total, inputs), grad(total, inputs)
     for a, b in zip(first, second, strict=True):
         assert a is not None and b is not None

@@ -42,7 +42,7 @@ def spoilt(right: Any, op: Any, grad: Array, place: int, change: Any) -> Arrays:
 def of_rows(op: F.LayerNorm | F.NormedLinear, grad: Array, weight: Array) -> Array:
     """The gradient of the rows that a norm was given, less their mean."""
     changed, scratch = rows.as_rows(grad).copy(), array_module(grad).empty_like(op.normal)
-    rows.norm_gradients(changed, op.normal, op.inverse, weight, changed, scratch)
+    rows.norm_gradients(changed, op.normal, op.inverse, weight[None], changed, scratch)
     return changed
 
 

@@ -107,7 +107,7 @@ class LayerNorm(FusedOp):
     def forward(self, x: Array, weight: Array, bias: Array) -> Array:
         check_norm(x.shape, weight, bias)
         self.weight, rows, module = weight, as_rows(x), array_module(x)
-        self.normal, out = empty(rows.shape, x), empty(rows.shape, x)
+        self.normal, out = empty(rows.shape, x), empty(rows.shape, x, weight)
         module.subtract(rows, means(rows), out=self.normal)
         self.inverse = normalise(self.normal, self.eps, out)
         module.multiply(self.normal, weight, out=out)
@@ -115,9 +115,9 @@ class LayerNorm(FusedOp):
         return out.reshape(x.shape)
 
     def backward_arrays(self, grad: Array) -> Sequence[Array | None]:
-        dx, scratch = empty(self.normal.shape, grad), empty(self.normal.shape, grad)
+        dx, scratch = (empty(self.normal.shape, grad, self.normal) for _ in range(2))
         dx[...] = as_rows(grad)
-        dw, db = norm_gradients(dx, self.normal, self.inverse, self.weight, dx, scratch)
+        dw, db = norm_gradients(dx, self.normal, self.inverse, self.weight[None], dx, scratch)
         dx -= means(dx)
         return dx.reshape(grad.shape), dw, db
 
@@ -174,16 +174,16 @@ class NormedLinear(FusedOp):
         self.centred, shift = centred(weight, bias)
         self.normal = product(as_rows(x), self.centred.T)  # [N, out]
         self.normal += shift
-        out = empty(self.normal.shape, x)
+        out = empty(self.normal.shape, self.normal, norm_weight)
         self.inverse = normalise(self.normal, self.eps, out)
         array_module(x).multiply(self.normal, norm_weight, out=out)
         out += norm_bias
         return out.reshape(*x.shape[:-1], len(weight))
 
     def backward_arrays(self, grad: Array) -> Sequence[Array | None]:
-        rows, scratch = empty(self.normal.shape, grad), empty(self.normal.shape, grad)
+        rows, scratch = (empty(self.normal.shape, grad, self.normal) for _ in range(2))
         rows[...] = as_rows(grad)
-        dw_norm, db_norm = norm_gradients(rows, self.normal, self.inverse, self.norm_weight, rows, scratch)
+        dw_norm, db_norm = norm_gradients(rows, self.normal, self.inverse, self.norm_weight[None], rows, scratch)
         dx = product(rows, self.centred).reshape(self.x.shape) if self.needs[0] else None
         dw = rows.T @ as_rows(self.x)
         return dx, *centred(dw, column_sums(rows), out=dw), dw_norm, db_norm

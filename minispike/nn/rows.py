@@ -1,4 +1,4 @@
-"""Sums, means and norms over the last axis, and over all others: what linear layers and layer norms are made of.
+"""Products, and sums, means and norms over the last axis or all others: what linear layers and norms are made of.
 
 An array ``[..., D]`` is a matrix of rows; it may have any number of axes before the last.
 """
@@ -14,16 +14,13 @@ def as_rows(a: Array) -> Array:
 
 
 def product(a: Array, b: Array) -> Array:
-    """The product of two matrices."""
-    return multiply_into(empty((len(a), b.shape[1]), a), a, b)
+    """The product of two matrices, in an array of `backend.empty`."""
+    return multiply_into(empty((len(a), b.shape[1]), a, b), a, b)
 
 
 def multiply_into(out: Array, a: Array, b: Array) -> Array:
     """Fill ``out`` with the products of the matrices ``a [..., N, K]`` and ``b [..., K, M]``; returns it."""
-    if array_module(a) is np:
-        return np.matmul(a, b, out=out)
-    out[...] = a @ b
-    return out
+    return array_module(a).matmul(a, b, out=out)
 
 
 def ones(count: int, beside: Array) -> Array:
@@ -68,23 +65,16 @@ def normalise(centred: Array, eps: float, scratch: Array) -> Array:
 
 
 def norm_gradients(
-    grad: Array,
-    normal: Array,
-    inverse: Array,
-    weight: Array,
-    out: Array,
-    scratch: Array,
-    beside: Array | None = None,
+    grad: Array, normal: Array, inverse: Array, weight: Array, out: Array, scratch: Array
 ) -> tuple[Array, Array]:
     """Back through a norm with weight and bias, from the gradient of its output to that of its rows less their mean.
 
     Args:
         grad: ``[..., D]``; overwritten.
         normal, inverse: as `normalise` left and returned them.
-        weight: of the norm, ``[D]``.
+        weight: of the norm, beside the rows as `spread` puts it, or ``[1, D]``.
         out: ``[..., D]``, filled with the gradient of the rows; may be ``grad``.
-        scratch: as in `normalise`.
-        beside: the weight as `spread` puts it beside the rows, where that pays; None: as it is.
+        scratch: ``[..., D]``, overwritten; an array of its own.
 
     Returns:
         The gradients of weight and bias, ``[D]`` each.
@@ -92,8 +82,8 @@ def norm_gradients(
     module = array_module(grad)
     products = module.multiply(grad, normal, out=scratch)
     dweight, dbias = column_sums(products), column_sums(grad)
-    lengthwise = (products @ (weight * (1.0 / max(len(weight), 1))))[..., None]  # what changes a row's length alone
-    grad *= weight if beside is None else beside
+    lengthwise = (products @ weight[0])[..., None] / grad.shape[-1]  # what changes a row's length alone
+    grad *= weight
     scratch[...] = lengthwise
     scratch *= normal
     grad -= scratch

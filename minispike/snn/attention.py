@@ -25,7 +25,7 @@ class SpikingAttention(FusedOp):
         length, width = self.q.shape[-2:]
         # (q k^T) v costs L^2 d, q (k^T v) costs L d^2: the same numbers, in whichever order is cheaper.
         self.keys_first = length > width
-        out = empty(q.shape, q)
+        out = empty(q.shape, q, k, v)
         if self.keys_first:
             multiply_into(self._heads(out), self.q, self.k.swapaxes(-1, -2) @ self.v)
         else:
@@ -38,13 +38,13 @@ class SpikingAttention(FusedOp):
         return split_heads(a, self.heads)
 
     def _scaled(self, product: Array) -> Array:
-        """A product of two of the four, smaller than they are, times the scale, in place."""
+        """A product of two of the four, no larger than they are, times the scale, in place."""
         product *= self.scale
         return product
 
     def backward_arrays(self, grad: Array) -> Sequence[Array | None]:
         q, k, v = self.q, self.k, self.v
-        g, merged = self._heads(grad), [empty(grad.shape, grad) for _ in "qkv"]
+        g, merged = self._heads(grad), [empty(grad.shape, grad, q, k, v) for _ in range(3)]
         dq, dk, dv = map(self._heads, merged)
         if self.keys_first:
             kv = self._scaled(k.swapaxes(-1, -2) @ v)  # [T, B, H, d, d]

@@ -25,16 +25,19 @@ LEAST = 16384
 
 
 def blocks(array: Array, steps: int) -> list[slice]:
-    """The blocks of a layer ``[T or 1, N, ...]`` over ``steps`` time steps, as slices of N; a GPU takes it whole."""
+    """The blocks of a layer ``[T or 1, N, ...]`` over ``steps`` time steps, as slices of N; a GPU takes it whole.
+
+    None is empty: a layer without neurons has no block.
+    """
     count = array.shape[1]
     if array_module(array) is not np:
-        return [slice(0, count)]
+        return [slice(0, count)] if count else []
     numbers = max(array[0, :1].size, 1)
     size = max(max(BLOCK // steps, LEAST) // numbers, 1)
     return [slice(start, min(start + size, count)) for start in range(0, count, size)]
 
 
-def scratch(layer: Array, steps: int, blocks: Sequence[slice]) -> Array:
+def block_scratch(layer: Array, steps: int, blocks: Sequence[slice]) -> Array:
     """An array ``[steps, n, ...]`` for one block of ``layer`` ``[T, N, ...]`` after the other to overwrite."""
     return empty((steps, blocks[0].stop if blocks else 0, *layer.shape[2:]), layer)
 

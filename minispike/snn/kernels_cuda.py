@@ -152,7 +152,7 @@ def _reset(c: Constants) -> tuple[np.int32, float]:
 
 
 def forward(x: Array, v: Array | None, c: Constants, spikes: Array, charged: Array, final: Array | None) -> None:
-    """`kernels.forward` in one launch, with the same arguments but ``scratch``."""
+    """`kernels.forward` in one launch, with the same arguments but ``scratch`` and ``seen``."""
     module = array_module(x)
     v = module.full(spikes.shape[1:], c.resting, dtype=x.dtype) if v is None else v
     final = module.empty(spikes.shape[1:], dtype=x.dtype) if final is None else final

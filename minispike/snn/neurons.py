@@ -110,7 +110,7 @@ class LIF(FusedOp):
         final = out[self.steps] if self.with_state else None
         spikes = out[: self.steps]
         flat, self.blocks, seen = x.reshape(len(x), count), kernels.blocks(charged, self.steps), []
-        scratch = kernels.scratch(charged, 1, self.blocks)[0]
+        scratch = kernels.block_scratch(charged, 1, self.blocks)[0]
         for b in self.blocks:
             first, last = (None if a is None else a[b] for a in (start, final))
             arrays = flat[:, b], first, self.constants, spikes[:, b], charged[:, b], last, scratch[: b.stop - b.start]
@@ -128,7 +128,7 @@ class LIF(FusedOp):
         elif self.has_v:
             dv = array_module(grad).zeros_like(self.charged[0])
         dx = empty((self.x_shape[0], flat.shape[1]), grad)
-        scratch = kernels.scratch(self.charged, self.steps, self.blocks)
+        scratch = kernels.block_scratch(self.charged, self.steps, self.blocks)
         for seen, b in zip(self.seen, self.blocks, strict=True):
             spikes_grad, last = flat[: self.steps, b], None if dv is None else dv[b]
             arrays = seen, self.charged[:, b], dx[:, b], scratch[:, : b.stop - b.start]

@@ -46,8 +46,8 @@ class SpikingLinear(FusedOp):
         self.centred, bias = centred(weight, bias)
         self.normal = product(as_rows(x), self.centred.T).reshape(len(x), -1, len(weight))  # [T or 1, N, out]
         shape = self.normal.shape
-        self.inverse = array_module(x).empty((*shape[:2], 1), dtype=x.dtype)
-        spikes = empty((self.steps, *shape[1:]), x)
+        self.inverse = empty((*shape[:2], 1), self.normal)
+        spikes = empty((self.steps, *shape[1:]), self.normal, self.scale)
         self.blocks, self.seen = kernels.blocks(self.normal, self.steps), []
         bias, scale, shift = self._spread(bias, self.scale, self.shift)
         charged, decayed = self._scratch(self.steps), self._scratch(1)[0]
@@ -60,7 +60,7 @@ class SpikingLinear(FusedOp):
 
     def _scratch(self, steps: int) -> Array:
         """An array that one block after the other overwrites, ``[steps, n, out]``."""
-        return kernels.scratch(self.normal, steps, self.blocks)
+        return kernels.block_scratch(self.normal, steps, self.blocks)
 
     def _spread(self, *vectors: Array) -> list[Array]:
         """Each of these beside the rows of a block."""
@@ -90,7 +90,7 @@ class SpikingLinear(FusedOp):
     def backward_arrays(self, grad: Array) -> Sequence[Array | None]:
         module = array_module(grad)
         grad = grad.reshape(self.steps, *self.normal.shape[1:])
-        drows = empty(self.normal.shape, grad)
+        drows = empty(self.normal.shape, self.normal)
         dscale, dshift, dbias = (module.zeros_like(self.scale) for _ in range(3))
         scale, shift = self._spread(self.scale, self.shift)
         charged, spikes, decayed = self._scratch(self.steps), self._scratch(self.steps), self._scratch(1)[0]
@@ -99,10 +99,9 @@ class SpikingLinear(FusedOp):
             m, s = charged[:, :n], spikes[:, :n]
             with smooth_spikes(self.smooth):
                 self._fire(normal, scale[:n], shift[:n], m, s, decayed[:n], seen)
-            current = m if len(normal) == self.steps else part  # from here on their gradients
+            current = m[: len(normal)]  # from here on their gradients
             kernels.backward(grad[:, b], None, self.constants, s if seen is None else seen, m, current, s)
-            norm = normal, self.inverse[:, b], self.scale
-            more = norm_gradients(current, *norm, part, s[: len(normal)], scale[:n])
+            more = norm_gradients(current, normal, self.inverse[:, b], scale[:n], part, s[: len(normal)])
             for total, extra in zip((dscale, dshift, dbias), (*more, column_sums(part)), strict=True):
                 total += extra
         rows = as_rows(drows)
@@ -140,7 +139,7 @@ def spiking_linear(
             is not looked whether they are.
 
     Returns:
-        Spikes ``[T, ..., out]``, 0 or 1 in the type of x.
+        Spikes ``[T, ..., out]``, 0 or 1 in the type that x and the weights have together.
 
     Raises:
         ShapeError: as `minispike.nn.functional.normed_linear` and `minispike.snn.neurons.lif`.

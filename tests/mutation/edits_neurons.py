@@ -16,6 +16,11 @@ EDITS: dict[str, list[tuple[str, str, str]]] = {
         ),
         ("if not self.tau >= 1:", "if not self.tau > 1:", "> for >="),
         ("False, surrogate or ATan())", "False, ATan())", "the surrogate is ignored"),
+        (
+            "dx = empty((self.x_shape[0], flat.shape[1]), grad)",
+            "dx = self.charged if self.x_shape[0] == self.steps else empty((1, flat.shape[1]), grad)",
+            "the potentials that a second backward needs are overwritten",
+        ),
         ("dv = flat[self.steps].copy()", "dv = flat[self.steps]", "a missing copy"),
         (
             "if time_steps is not None and (time_steps < 1",
@@ -130,11 +135,16 @@ EDITS: dict[str, list[tuple[str, str, str]]] = {
         ),
         ("s if seen is None else seen, m", "s, m", "other spikes than the reset saw"),
         (
-            "s[: len(normal)], scale[:n])",
-            "s[: len(normal)], 0 * scale[:n] + 1)",
+            "self.inverse[:, b], scale[:n], part",
+            "self.inverse[:, b], 0 * scale[:n] + 1, part",
             "the weight of the norm is missing",
         ),
-        ("*norm, part, s[: len", "*norm, current, s[: len", "the gradient of the rows is lost"),
+        ("scale[:n], part, s[: len", "scale[:n], current, s[: len", "the gradient of the rows is lost"),
+        (
+            "m, current, s)",
+            "m, current, s if seen is None else seen)",
+            "the resets that a second backward needs are overwritten",
+        ),
         ("                total += extra\n", "                total[...] = extra\n", "the last block's alone"),
         ("*centred(dw, dbias, out=dw)", "dw, dbias", "the mean is not taken out"),
         ("if self.counts and not self.smooth and any", "if self.counts and any", "smooth spikes are rounded down"),
