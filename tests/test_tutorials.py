@@ -161,11 +161,11 @@ EXERCISES = [
     ),
     Exercise("03", "soft_reset", "soft_step", (hard_step, undivided_step)),
     Exercise("04", "cosine_bump", "CosineBump", (WithoutItsBase(1.0), FromZero(1.0))),
+    Exercise("04", "width", "half_width", (lambda alpha: 1.0 / alpha, lambda alpha: -2.0 / (math.pi * alpha))),
     Exercise("05", "deviation", "rate_deviation", (variance, of_the_count)),
     Exercise("05", "latency", "latency_coded", (bright_late, every_step_after)),
     Exercise("07", "one_head", "one_head", (without_its_scale, values_of_the_query)),
     Exercise("07", "multiplications", "multiplications", (of_one_product, swapped)),
-    Exercise("04", "width", "half_width", (lambda alpha: 1.0 / alpha, lambda alpha: -2.0 / (math.pi * alpha))),
 ]  # fmt: skip
 
 

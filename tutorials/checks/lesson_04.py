@@ -27,7 +27,8 @@ def cosine_bump(answer: Surrogate) -> Verdict:
 
     def area(u: float) -> float:  # the trapezoidal rule, which is as good as exact on a smooth bump
         points = np.linspace(-1 / alpha, min(max(u, -1 / alpha), 1 / alpha), 20001)
-        return float(np.trapezoid([bump(p) for p in points], points))
+        heights = np.array([bump(p) for p in points])
+        return float(np.diff(points) @ (heights[1:] + heights[:-1]) / 2)
 
     of_the_bump = tell(derivative, [((float(u),), bump(float(u))) for u in at])
     return of_the_bump and tell(primitive, [((float(u),), area(float(u))) for u in at])
