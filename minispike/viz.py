@@ -1,4 +1,4 @@
-"""Pictures of spikes, potentials, losses, energies, accuracies and times.
+"""Pictures of spikes, attention, potentials, losses, energies, accuracies and times.
 
 Every function draws into the axes it is given, or into a new figure, and returns the axes;
 ``ax.figure.savefig`` saves it. No function touches pyplot or a display, so they work in a script, a test or a
@@ -39,8 +39,8 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 __all__ = [
-    "accuracy_bars", "energy_bars", "firing_rate_bars", "label_tokens", "loss_curves", "membrane_trace",
-    "new_figure", "numeric_terms", "spike_raster", "step_bars", "surrogate_plot",
+    "accuracy_bars", "attention_map", "energy_bars", "firing_rate_bars", "label_tokens", "loss_curves",
+    "membrane_trace", "new_figure", "numeric_terms", "spike_raster", "step_bars", "surrogate_plot",
 ]  # fmt: skip
 
 
@@ -96,6 +96,41 @@ def label_tokens(ax: "Axes", tokens: Sequence[str] | None, length: int) -> None:
     # A token may hold dollar signs, which are not meant as formulas.
     ax.set_xticklabels([names[i] for i in places], rotation=90 if upright else 0, parse_math=False)
     ax.tick_params(axis="x", labelsize="small", length=0)
+
+
+def attention_map(
+    ax: "Axes | None", scores: Array, tokens: Sequence[str] | None = None, title: str = "", label: str = "score"
+) -> "Axes":
+    """Which token looks at which: a row for each query, a column for each key, darker where the score is higher.
+
+    Args:
+        ax: axes to draw into, or None.
+        scores: ``[L, L]`` of one head at one time step, or a mean over them: the weights of a softmax, or the spikes
+            that a query and a key have in common. The lightest grey is 0, or the lowest score below it.
+        tokens: L labels; None, or those that the font lacks: positions.
+        title: above the picture.
+        label: of the scale beside it.
+
+    Raises:
+        DataError: the scores are no square, or the labels are not as many as the tokens.
+    """
+    grid = np.asarray(to_numpy(scores), dtype=np.float64)
+    if grid.ndim != 2 or len(set(grid.shape)) != 1:
+        hint = "the scores of one head at one time step, scores[t, b, h]"
+        raise DataError(problem("scores", expected="[L, L]", got=f"shape {grid.shape}", hint=hint))
+    _check_labels(tokens, length := len(grid))
+    ax = ax or new_axes(4.2, 3.6)
+    image = ax.imshow(grid, cmap="Greys", vmin=min(0.0, float(grid.min(initial=0.0))), interpolation="nearest")
+    label_tokens(ax, tokens, length)
+    ax.set_yticks(ax.get_xticks(), [tick.get_text() for tick in ax.get_xticklabels()], parse_math=False)
+    ax.tick_params(axis="y", labelsize="small", length=0)
+    ax.set_xlabel("key of token")
+    ax.set_ylabel("query of token")
+    scale = ax.get_figure().colorbar(image, ax=ax, label=label, fraction=0.05)
+    scale.outline.set_visible(False)  # type: ignore[operator]
+    if title:
+        ax.set_title(title, fontsize="medium", loc="left")
+    return ax
 
 
 def membrane_trace(ax: "Axes | None", trace: MembraneTrace, cell: int = 0, title: str = "") -> "Axes":
@@ -159,10 +194,15 @@ def _sentence(spikes: Array, tokens: Sequence[str] | None) -> NDArray[np.float64
     if grid.ndim != 3:
         hint = "the spikes of one sentence, spikes[:, 0]"
         raise DataError(problem("spikes", expected="[T, L, N]", got=f"shape {grid.shape}", hint=hint))
-    if tokens is not None and len(tokens) != grid.shape[1]:
-        got, hint = f"{len(tokens)}", "the tokens of the recorded sentence"
-        raise DataError(problem("tokens", expected=f"{grid.shape[1]} labels", got=got, hint=hint))
+    _check_labels(tokens, grid.shape[1])
     return grid
+
+
+def _check_labels(tokens: Sequence[str] | None, length: int) -> None:
+    """A label for each token, or none at all."""
+    if tokens is not None and len(tokens) != length:
+        got, hint = f"{len(tokens)}", "the tokens of the recorded sentence"
+        raise DataError(problem("tokens", expected=f"{length} labels", got=got, hint=hint))
 
 
 def _drawable(text: str) -> bool:

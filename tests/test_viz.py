@@ -18,6 +18,7 @@ from minispike.snn.neurons import LIFNeuron
 from minispike.snn.surrogate import SURROGATES, ATan, Triangle
 from minispike.viz import (
     accuracy_bars,
+    attention_map,
     energy_bars,
     firing_rate_bars,
     label_tokens,
@@ -73,6 +74,27 @@ def test_raster_errors() -> None:
         spike_raster(None, np.zeros((4, 2, 3, 5)))
     with pytest.raises(DataError, match="tokens: expected 3 labels, got 2"):
         spike_raster(None, np.zeros((4, 3, 5)), ["a", "b"])
+
+
+def test_attention_has_a_row_for_each_query() -> None:
+    scores = np.array([[0.0, 3.0], [1.0, 2.0]])
+    ax: Any = attention_map(None, scores, ["the", "$x$"], title="head 0", label="common spikes")
+    assert np.array_equal(ax.images[0].get_array(), scores)
+    assert [label.get_text() for label in ax.get_yticklabels()] == ["the", "$x$"]
+    assert [label.get_text() for label in ax.get_xticklabels()] == ["the", "$x$"]
+    assert (ax.get_xlabel(), ax.get_ylabel()) == ("key of token", "query of token")
+    assert ax.images[0].colorbar.ax.get_ylabel() == "common spikes"
+    assert ax.images[0].get_clim() == (0.0, 3.0), "the lightest grey is no attention at all"
+    assert attention_map(None, scores - 2.0).images[0].get_clim() == (-2.0, 1.0)
+
+
+def test_attention_errors() -> None:
+    with pytest.raises(DataError, match=r"scores: expected \[L, L\].*\(4, 3\)"):
+        attention_map(None, np.zeros((4, 3)))
+    with pytest.raises(DataError, match=r"scores: expected \[L, L\].*\(2, 3, 3\).*scores\[t, b, h\]"):
+        attention_map(None, np.zeros((2, 3, 3)))
+    with pytest.raises(DataError, match="tokens: expected 3 labels, got 2"):
+        attention_map(None, np.zeros((3, 3)), ["a", "b"])
 
 
 def test_membrane_goes_up_to_the_potential_and_down_at_the_reset() -> None:
@@ -155,7 +177,7 @@ def test_draws_into_the_axes_it_is_given_and_saves() -> None:
         spike_raster(axes[0], np.ones((2, 3, 4))), draw_trace(axes[1], trace),
         surrogate_plot(axes[2], {"atan": ATan()}), firing_rate_bars(axes[3], {"a": 0.1}),
         loss_curves(axes[4], [{"step": 0, "loss": 1.0}]), energy_bars(axes[5], report_of()),
-        accuracy_bars(axes[6], [ModelResult("a", 0.5, 0.4, 0.6)]),
+        accuracy_bars(axes[6], [ModelResult("a", 0.5, 0.4, 0.6)]), attention_map(axes[7], np.eye(3)),
     ]  # fmt: skip
     assert all(ours is theirs for ours, theirs in zip(drawn, axes, strict=False))
     out = BytesIO()
