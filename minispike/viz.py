@@ -126,8 +126,8 @@ def attention_map(
     ax.tick_params(axis="y", labelsize="small", length=0)
     ax.set_xlabel("key of token")
     ax.set_ylabel("query of token")
-    scale = ax.get_figure().colorbar(image, ax=ax, label=label, fraction=0.05)
-    scale.outline.set_visible(False)  # type: ignore[operator]
+    scale = ax.figure.colorbar(image, ax=ax, label=label, fraction=0.05)
+    scale.outline.set_visible(False)
     if title:
         ax.set_title(title, fontsize="medium", loc="left")
     return ax
