@@ -1,9 +1,13 @@
 """What every lesson uses."""
 
 from io import BytesIO
+from pathlib import Path
 from typing import Any
 
 from IPython.display import Image, display
+
+MODELS = Path(__file__).parent / "models"
+"""A small BERT and a student of its, which ``python -m tutorials.make_models`` trains; see the README there."""
 
 
 def show(picture: Any) -> None:
