@@ -1,13 +1,23 @@
-"""What every lesson uses."""
+"""What several lessons use."""
 
+from collections.abc import Sequence
 from io import BytesIO
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
+import numpy as np
 from IPython.display import Image, display
+
+from minispike.data.batches import Batch, collate
+from minispike.data.tokenizer import Tokenizer
+from minispike.models.bert import Bert
+from teachers.onnx_teacher import OnnxTeacher
 
 MODELS = Path(__file__).parent / "models"
 """A small BERT and a student of its, which ``python -m tutorials.make_models`` trains; see the README there."""
+
+_SCRATCH = TemporaryDirectory(prefix="minispike-lesson-")  # gone when the lesson is
 
 
 def show(picture: Any) -> None:
@@ -20,3 +30,24 @@ def show(picture: Any) -> None:
     content = BytesIO()
     figure.savefig(content, format="png", dpi=90, bbox_inches="tight")
     display(Image(data=content.getvalue(), format="png"))
+
+
+def scratch(name: str) -> Path:
+    """A path in a folder that is deleted when the lesson ends."""
+    return Path(_SCRATCH.name) / name
+
+
+def open_teacher(name: str) -> OnnxTeacher:
+    """A BERT of `MODELS`, exported to ONNX and opened; lesson 08 takes these steps one by one.
+
+    Args:
+        name: ``"bert-pretrained"`` or ``"bert-finetuned"``.
+    """
+    path = scratch(f"{name}.onnx")
+    Bert.from_folder(MODELS / name).to_onnx(path)
+    return OnnxTeacher(path, threads=1)
+
+
+def as_batch(tokenizer: Tokenizer, texts: Sequence[str]) -> Batch:
+    """All texts in one batch, padded to the longest."""
+    return collate(tokenizer.encode(texts), np.arange(len(texts)), pad_id=tokenizer.pad_id)
