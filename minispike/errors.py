@@ -5,7 +5,16 @@ from contextlib import suppress
 
 
 class MinispikeError(Exception):
-    """A mistake the user can mend. The command line prints it without a traceback and exits with 2."""
+    """A mistake the user can mend. The command line prints it without a traceback and exits with 2.
+
+    Example:
+        >>> import minispike
+        >>> try:
+        ...     minispike.Tensor([1.0, 2.0]).item()
+        ... except minispike.MinispikeError as error:
+        ...     print(error)
+        item: expected one element, got shape (2,); try sum() or mean()
+    """
 
 
 class ConfigError(MinispikeError):
@@ -45,14 +54,24 @@ class AutogradError(MinispikeError, RuntimeError):
 
 
 class GradientError(MinispikeError, AssertionError):
-    """An analytic gradient that differs from the numeric one."""
+    """An analytic gradient that differs from the numeric one.
+
+    Example:
+        >>> import minispike
+        >>> minispike.check_grads(lambda x: minispike.Tensor(x.numpy()), minispike.Tensor(1.0, requires_grad=True))
+        Traceback (most recent call last):
+            ...
+        minispike.errors.GradientError: check_grads: expected outputs with a graph, got none; try ops of minispike, ...
+    """
 
 
 def problem(name: str, *, expected: str, got: str, hint: str) -> str:
     """The sentence of an error: ``name: expected ..., got ...; try ...``.
 
-    >>> problem("tau", expected="a number > 1", got="0.5", hint="tau=2.0")
-    'tau: expected a number > 1, got 0.5; try tau=2.0'
+    Example:
+        >>> from minispike.errors import problem
+        >>> problem("tau", expected="a number > 1", got="0.5", hint="tau=2.0")
+        'tau: expected a number > 1, got 0.5; try tau=2.0'
     """
     return f"{name}: expected {expected}, got {got}; try {hint}"
 
