@@ -42,8 +42,8 @@ def switched(name: str, value: Any) -> Iterator[None]:
     """Within the block, in this thread, the switch ``name`` has another value.
 
     Args:
-        name: ``"grad_enabled"``, ``"dtype"`` or ``"watcher"``; nothing checks it.
-        value: of the switch; the one before comes back at the end of the block, after an error too.
+        name: ``"grad_enabled"``, ``"dtype"`` or ``"watcher"``.
+        value: of the switch, which is not checked; the one before comes back after the block, even after an error.
 
     Example:
         >>> from minispike.modes import grad_enabled, switched
@@ -92,7 +92,10 @@ def enable_grad() -> Iterator[None]:
 
 @contextmanager
 def default_dtype(dtype: Any) -> Iterator[None]:
-    """Within the block, in this thread, new tensors and parameters are of this type (float32 or float64).
+    """Within the block, in this thread, new tensors and parameters are of this type.
+
+    Args:
+        dtype: float32 or float64, by name or as NumPy's type. Outside all blocks it is float32.
 
     Raises:
         ShapeError: the type is not float32 or float64.

@@ -261,6 +261,10 @@ def clip_gradients(parameters: Iterable[Parameter], largest: float) -> float:
 
     The training loop does the same in the optimiser's step, without a pass over the gradients of its own.
 
+    Args:
+        parameters: whose ``grad`` is replaced where it is scaled.
+        largest: norm, over all parameters together. A norm that is not finite is left as it is.
+
     Returns:
         The norm before clipping, over all parameters.
 

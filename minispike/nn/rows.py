@@ -48,6 +48,10 @@ def multiply_into(out: Array, a: Array, b: Array) -> Array:
 def ones(count: int, beside: Array) -> Array:
     """A vector that adds up, in a matrix product, the columns or the rows: several times as fast as their sum.
 
+    Args:
+        count: its length.
+        beside: an array whose type and place it has.
+
     Example:
         >>> import numpy as np
         >>> from minispike.nn.rows import ones

@@ -260,6 +260,10 @@ class Clip(Op):
 def clip(a: TensorLike, low: float, high: float) -> Tensor:
     """``a`` held within ``[low, high]``, element by element; no gradient flows where it is held.
 
+    Args:
+        a: any shape.
+        low, high: numbers, in the unit of a; ``-math.inf`` and ``math.inf`` are no bounds.
+
     Example:
         >>> from minispike import Tensor, ops
         >>> a = Tensor([-2.0, 0.5, 1.0], requires_grad=True)

@@ -46,9 +46,20 @@ class Op:
     """Whether backward reads values of ``out`` or ``inputs``, and not their shapes alone: the graph then keeps them."""
 
     def forward(self, *arrays: Array) -> Array:
+        """The array of the output from those of the inputs, which it leaves as they are."""
         raise AssertionError(f"{type(self).__name__} has no forward")  # every op defines it
 
     def backward(self, grad: Tensor, out: Tensor, *inputs: Tensor) -> Sequence[Tensor | None]:
+        """The gradients of the inputs, from that of the output.
+
+        Args:
+            grad: of the output, in its shape.
+            out: what forward returned, as a tensor.
+            inputs: what forward was given, as tensors.
+
+        Returns:
+            One tensor an input, in its shape or in one that its own broadcasts to; None for one that wants none.
+        """
         raise AssertionError(f"{type(self).__name__} has no backward")  # every op defines it
 
     def products(self, *inputs: Tensor) -> Products:
@@ -115,6 +126,14 @@ class FusedOp(Op):
         return super().__call__(*tensors)
 
     def backward_arrays(self, grad: Array) -> Sequence[Array | RowGradient | None]:
+        """The gradients of the inputs, from that of the output, as arrays.
+
+        Args:
+            grad: of the output, in its shape; it is read-only on NumPy, and must not be changed on CuPy.
+
+        Returns:
+            One new array an input, in its shape and type; None for one that wants none (see `needs`).
+        """
         raise AssertionError(f"{type(self).__name__} has no backward_arrays")  # every fused op defines it
 
     def input_gradients(self, grad: Tensor, out: Tensor, node: Node, create_graph: bool) -> Sequence[Tensor | None]:

@@ -328,7 +328,7 @@ def getitem(a: Tensor, key: Any) -> Tensor:
     Where a position is picked twice, its gradients add up. A key is copied, so that it may change later.
 
     Raises:
-        IndexError: NumPy's, of a position beyond an axis.
+        IndexError: a position lies beyond an axis. (CuPy does not look at arrays of positions, and wraps them around.)
 
     Example:
         >>> from minispike import Tensor, ops
@@ -350,7 +350,7 @@ def take(a: Tensor, index: Array, axis: int) -> Tensor:
 
     Raises:
         ShapeError: there is no such axis.
-        IndexError: NumPy's, of a position beyond it.
+        IndexError: as `getitem`.
 
     Example:
         >>> import numpy as np
@@ -366,7 +366,7 @@ def concatenate(tensors: Sequence[TensorLike], axis: int = 0) -> Tensor:
     """Tensors joined along an existing axis, by default the first.
 
     Raises:
-        ShapeError: there are none, or they differ along another axis.
+        ShapeError: there are none, there is no such axis, or they differ along another one.
 
     Example:
         >>> from minispike import ops
