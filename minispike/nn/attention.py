@@ -182,8 +182,8 @@ def attention_bias(mask: Array | None, beside: Tensor) -> Array | None:
         >>> import numpy as np
         >>> from minispike import Tensor
         >>> from minispike.nn.attention import attention_bias
-        >>> print(attention_bias(np.array([[True, False]]), Tensor(0.0)))
-        [[[[ 0.0000000e+00 -1.7014117e+38]]]]
+        >>> attention_bias(np.array([[True, False]]), Tensor(0.0)).tolist()
+        [[[[0.0, -1.7014117331926443e+38]]]]
     """
     if mask is None or bool(mask.all()):
         return None
