@@ -28,10 +28,28 @@ __all__ = [
 
 
 def load(run: str | Path) -> "LoadedRun":
-    """Load the student of a run on the backend in use; `minispike.loaded.load` says what can go wrong.
+    """Load the student of a run on the backend in use.
+
+    A finished run answers questions: ``minispike.load("runs/tiny").predict(["not a dull moment ."])[0].label``.
 
     Args:
         run: a folder that ``minispike distill`` wrote.
+
+    Returns:
+        The student with its tokenizer and the names of its labels; it predicts, evaluates and counts energy.
+
+    Raises:
+        RunFolderError: it is no run, or its student is not trained yet.
+        CheckpointError: the student's file is damaged, or of something else.
+        DataError: its tokenizer is missing, damaged, or of another model.
+        ConfigError: its configuration is damaged.
+
+    Example:
+        >>> import minispike
+        >>> minispike.load("no/such/folder")
+        Traceback (most recent call last):
+            ...
+        minispike.errors.RunFolderError: no/such/folder: expected a run folder, got no such folder; try ...
     """
     from minispike import loaded  # here, so that ``import minispike`` needs nothing but NumPy
 

@@ -64,15 +64,33 @@ _current: str | None = None
 
 
 def backends() -> tuple[str, ...]:
-    """The names that `use` accepts."""
+    """The names that `use` accepts.
+
+    Example:
+        >>> from minispike.backend import backends
+        >>> backends()
+        ('numpy', 'cupy')
+    """
     return tuple(_LOADERS)
 
 
 def load(name: str) -> ModuleType:
     """The array module of a backend.
 
+    Args:
+        name: ``"numpy"`` or ``"cupy"``.
+
     Raises:
         BackendError: the name is unknown (the hint has the nearest), or the backend cannot be had on this machine.
+
+    Example:
+        >>> from minispike.backend import load
+        >>> load("numpy").__name__
+        'numpy'
+        >>> load("coopy")
+        Traceback (most recent call last):
+            ...
+        minispike.errors.BackendError: backend: expected numpy or cupy, got 'coopy'; try --backend cupy
     """
     if name not in _LOADERS:
         raise _unknown(name)
@@ -97,6 +115,12 @@ class use:  # noqa: N801 - reads as a verb: use("cupy"), with use("cupy"):
 
     Raises:
         BackendError: the backend cannot be had; the one in use stays.
+
+    Example:
+        >>> from minispike import Tensor, use
+        >>> with use("numpy"):
+        ...     type(Tensor([1.0, 2.0]).array).__name__
+        'ndarray'
     """
 
     def __init__(self, name: str) -> None:
@@ -114,17 +138,42 @@ class use:  # noqa: N801 - reads as a verb: use("cupy"), with use("cupy"):
 
 
 def current() -> str:
-    """The backend in use: what `use` said last, else the environment variable MINISPIKE_BACKEND, else NumPy."""
+    """The backend in use: what `use` said last, else the environment variable MINISPIKE_BACKEND, else NumPy.
+
+    Example:
+        >>> from minispike.backend import current, use
+        >>> with use("numpy"):
+        ...     current()
+        'numpy'
+    """
     return _current or os.environ.get(ENVIRONMENT_VARIABLE) or "numpy"
 
 
 def default_module() -> Any:
-    """The array module in which new arrays are made."""
+    """The array module in which new arrays are made.
+
+    Raises:
+        BackendError: the backend in use cannot be had; only the environment variable can name one that was never tried.
+
+    Example:
+        >>> from minispike.backend import default_module, use
+        >>> with use("numpy"):
+        ...     default_module().ones(2).tolist()
+        [1.0, 1.0]
+    """
     return load(current())
 
 
 def array_module(*arrays: Array) -> Any:
-    """The array module of the arguments: CuPy if any of them is a CuPy array, else NumPy."""
+    """The array module of the arguments: CuPy if any of them is a CuPy array, else NumPy.
+
+    Example:
+        >>> import numpy as np
+        >>> from minispike.backend import array_module
+        >>> module = array_module(np.array([1.0, 4.0]))  # CuPy for an array of CuPy's: the same line runs on both
+        >>> module.sqrt(np.array([1.0, 4.0])).tolist()
+        [1.0, 2.0]
+    """
     for array in arrays:
         if type(array).__module__.partition(".")[0] == "cupy":
             return load("cupy")
@@ -132,13 +181,41 @@ def array_module(*arrays: Array) -> Any:
 
 
 def asarray(value: Any, dtype: Any = None, *, module: Any = None) -> Array:
-    """``value`` as an array of ``module`` (None: of the backend in use), copied there if it lies elsewhere."""
+    """``value`` as an array of a backend, copied there if it lies elsewhere, and else as it is.
+
+    Args:
+        value: an array of either backend, a number, or nested lists.
+        dtype: of the result; None: as it is.
+        module: the array module; None: of the backend in use.
+
+    Example:
+        >>> import numpy as np
+        >>> from minispike.backend import asarray
+        >>> a = np.array([1.0, 2.0])
+        >>> asarray(a, module=np) is a, asarray([1, 2], float, module=np).tolist()
+        (True, [1.0, 2.0])
+    """
     module = module or default_module()
     return module.asarray(to_numpy(value) if module is np else value, dtype=dtype)
 
 
 def copied(value: Any, dtype: Any = None, *, module: Any) -> Array:
-    """A copy of ``value`` as an array of ``module``: what a graph keeps, since the caller may change his own."""
+    """A copy of ``value`` as an array of ``module``: what a graph keeps, since the caller may change his own.
+
+    Args:
+        value: an array of either backend, a number, or nested lists.
+        dtype: of the result; None: as it is.
+        module: the array module.
+
+    Example:
+        >>> import numpy as np
+        >>> from minispike.backend import copied
+        >>> mine = np.array([1.0, 2.0])
+        >>> kept = copied(mine, module=np)
+        >>> mine[0] = 9.0
+        >>> kept.tolist()
+        [1.0, 2.0]
+    """
     return module.array(to_numpy(value) if module is np else value, dtype=dtype, order="C")
 
 
@@ -155,6 +232,13 @@ def empty(shape: tuple[int, ...], *beside: Array) -> Array:
     Args:
         shape: of the array.
         beside: arrays of either backend, one at least; of float32 and float64 come float64.
+
+    Example:
+        >>> import numpy as np
+        >>> from minispike.backend import empty
+        >>> a = empty((2, 3), np.ones(1, np.float32), np.ones(1, np.float64))
+        >>> a.shape, a.dtype.name, a.ctypes.data % 64
+        ((2, 3), 'float64', 0)
     """
     module, dtype = array_module(*beside), np.result_type(*(array.dtype for array in beside))
     if module is not np:
@@ -166,26 +250,62 @@ def empty(shape: tuple[int, ...], *beside: Array) -> Array:
 
 
 def to_numpy(array: Array) -> "np.ndarray[Any, Any]":
-    """The array on the host. NumPy arrays are returned as they are, not copied."""
+    """The array on the host. NumPy arrays are returned as they are, not copied.
+
+    Example:
+        >>> import numpy as np
+        >>> from minispike.backend import to_numpy
+        >>> a = np.array([1.0, 2.0])
+        >>> to_numpy(a) is a, type(to_numpy([1.0])).__name__
+        (True, 'ndarray')
+    """
     if type(array).__module__.partition(".")[0] == "cupy":
         return np.asarray(array.get())
     return np.asarray(array)
 
 
 def synchronise(module: Any) -> None:
-    """Wait until the device has done what it was told, as one must before reading a clock; NumPy is never behind."""
+    """Wait until the device has done what it was told, as one must before reading a clock; NumPy is never behind.
+
+    Args:
+        module: the array module of the device.
+
+    Example:
+        >>> import numpy as np
+        >>> from minispike.backend import synchronise
+        >>> synchronise(np)  # nothing to wait for; with CuPy, stop the clock after this line
+    """
     if module is not np:
         module.cuda.runtime.deviceSynchronize()
 
 
 def lock(array: Array) -> None:
-    """Make an array of NumPy's read-only; CuPy's arrays have no such switch, and stay as they are."""
+    """Make an array of NumPy's read-only; CuPy's arrays have no such switch, and stay as they are.
+
+    Example:
+        >>> import numpy as np
+        >>> from minispike.backend import lock
+        >>> a = np.array([1.0, 2.0])
+        >>> lock(a)
+        >>> a[0] = 9.0
+        Traceback (most recent call last):
+            ...
+        ValueError: assignment destination is read-only
+    """
     if isinstance(array, np.ndarray):
         array.setflags(write=False)
 
 
 def unlock(array: Array) -> None:
-    """Undo `lock`, for code that knows that no graph relies on the values, and that locks the array again."""
+    """Undo `lock`, for code that knows that no graph relies on the values, and that locks the array again.
+
+    Example:
+        >>> import numpy as np
+        >>> from minispike.backend import lock, unlock
+        >>> a = np.array([1.0, 2.0])
+        >>> lock(a), unlock(a), a.flags.writeable
+        (None, None, True)
+    """
     if isinstance(array, np.ndarray):
         array.setflags(write=True)
 
@@ -200,6 +320,14 @@ def scatter_add(target: Array, index: Array, values: Array) -> None:
 
     On NumPy rows of equal index are sorted together and summed by ``reduceat``, about three times as fast
     as ``add.at``, and in an order that depends on nothing but the index.
+
+    Example:
+        >>> import numpy as np
+        >>> from minispike.backend import scatter_add
+        >>> table = np.zeros((3, 1))
+        >>> scatter_add(table, np.array([2, 0, 2]), np.array([[1.0], [10.0], [100.0]]))
+        >>> table.tolist()  # table[index] += values would keep one of the two rows at 2
+        [[10.0], [0.0], [101.0]]
     """
     if array_module(target) is not np:
         array_module(target).add.at(target, index, values)
@@ -218,6 +346,13 @@ def sum_rows(index: Array, values: Array) -> tuple[Array, Array]:
 
     Returns:
         The indices, ascending, each once, ``[R]``, and the sum of the rows of each, ``[R, D]``.
+
+    Example:
+        >>> import numpy as np
+        >>> from minispike.backend import sum_rows
+        >>> rows, sums = sum_rows(np.array([2, 0, 2]), np.array([[1.0], [10.0], [100.0]]))
+        >>> rows.tolist(), sums.tolist()
+        ([0, 2], [[10.0], [101.0]])
     """
     order = np.argsort(index, kind="stable")
     rows = index[order]

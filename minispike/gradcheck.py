@@ -36,6 +36,13 @@ class GradientReport:
         detached: how many values were detached in f, and held where they are. The gradient through them is that of
             a constant, whether that is meant or not.
         unseen: the inputs of which nothing can be told, because rounding of the values of f hides their slope.
+
+    Example:
+        >>> import numpy as np
+        >>> import minispike
+        >>> report = minispike.check_grads(lambda x: x * x.detach(), np.array([1.0, 2.0]))
+        >>> report.checks, report.detached, report.worst_error < 1e-6
+        (1, 1, True)
     """
 
     worst_error: float
@@ -81,6 +88,14 @@ def check_grads(
     Raises:
         GradientError: a gradient is wrong or not finite, f is not differentiable at this point or not the same each
             time, or an argument is none of the above.
+
+    Example:
+        >>> import minispike
+        >>> from minispike.snn.neurons import LIFNeuron, lif
+        >>> x = minispike.Tensor([[0.5], [1.2], [3.0]], requires_grad=True)  # [T, neurons]
+        >>> report = minispike.check_grads(lambda x: lif(x, LIFNeuron()), x, spikes="smooth")
+        >>> report.worst_error < 1e-6
+        True
     """
     _check_arguments(f, order, rtol, atol, eps, seed, spikes)
     rng = np.random.default_rng(seed)

@@ -15,7 +15,18 @@ from minispike.errors import GradientError, problem
 
 
 class FrozenValues:
-    """Detached values, recorded in a first run and played back, in the same order, in the later ones."""
+    """Detached values, recorded in a first run and played back, in the same order, in the later ones.
+
+    Example:
+        >>> from minispike import Tensor
+        >>> from minispike.smooth import FrozenValues, frozen_values
+        >>> values = FrozenValues()
+        >>> with frozen_values(values):
+        ...     recorded = Tensor(1.0).detach()
+        ...     values.replay()
+        ...     Tensor(5.0).detach().item()
+        1.0
+    """
 
     def __init__(self) -> None:
         self._values: list[Array] = []
@@ -57,7 +68,18 @@ _switches = _Switches()
 
 @contextmanager
 def smooth_spikes(on: bool = True) -> Iterator[None]:
-    """Within the block, in this thread, neurons emit the surrogate's primitive instead of 0 or 1."""
+    """Within the block, in this thread, neurons emit the surrogate's primitive instead of 0 or 1.
+
+    Args:
+        on: whether they do; False gives spikes again within another block.
+
+    Example:
+        >>> import minispike
+        >>> from minispike.snn.surrogate import Sigmoid, spike
+        >>> with minispike.smooth_spikes():
+        ...     spike(minispike.Tensor([-0.5, 0.0, 0.5]), Sigmoid(alpha=4.0))  # 0, 1, 1 without the block
+        Tensor([0.1192 0.5    0.8808], float32)
+    """
     before, _switches.smooth = _switches.smooth, on
     try:
         yield
@@ -66,13 +88,30 @@ def smooth_spikes(on: bool = True) -> Iterator[None]:
 
 
 def spikes_are_smooth() -> bool:
-    """Whether `smooth_spikes` is on in this thread."""
+    """Whether `smooth_spikes` is on in this thread.
+
+    Example:
+        >>> from minispike.smooth import smooth_spikes, spikes_are_smooth
+        >>> with smooth_spikes():
+        ...     spikes_are_smooth()
+        True
+    """
     return _switches.smooth
 
 
 @contextmanager
 def frozen_values(values: FrozenValues | None) -> Iterator[None]:
-    """Within the block, in this thread, ``values`` records what is detached, or replays it (None: neither)."""
+    """Within the block, in this thread, ``values`` records what is detached, or replays it (None: neither).
+
+    Example:
+        >>> from minispike import Tensor
+        >>> from minispike.smooth import FrozenValues, frozen_values
+        >>> values = FrozenValues()
+        >>> with frozen_values(values):
+        ...     constant = Tensor([1.0, 2.0]).detach()
+        >>> len(values)
+        1
+    """
     before, _switches.frozen = _switches.frozen, values
     try:
         yield
@@ -81,5 +120,19 @@ def frozen_values(values: FrozenValues | None) -> Iterator[None]:
 
 
 def freeze(value: Array) -> Array:
-    """What a detached value is: itself, or, under `frozen_values`, the one of the base point."""
+    """What a detached value is: itself, or, under `frozen_values`, the one of the base point.
+
+    Args:
+        value: an array of any shape.
+
+    Raises:
+        GradientError: under `frozen_values`, none of this shape was recorded in its place.
+
+    Example:
+        >>> import numpy as np
+        >>> from minispike.smooth import freeze
+        >>> value = np.ones(2)
+        >>> freeze(value) is value
+        True
+    """
     return value if _switches.frozen is None else _switches.frozen.pass_through(value)

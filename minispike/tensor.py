@@ -48,13 +48,24 @@ class Tensor:
 
     Args:
         value: array, number, or nested list; it is copied.
-        requires_grad: whether `backward` shall leave a gradient in ``grad``.
+        requires_grad: whether `backward` shall leave a gradient in ``grad``; default False.
         dtype: float32 or float64; by default that of ``value`` if it is one of these, else the default type.
 
     Attributes:
         array: the values, of the backend. A graph goes by them later, so they must not be changed in place: NumPy
             refuses that ("read-only"), CuPy's arrays cannot. `assign` is the way.
         grad: the accumulated gradient (`Tensor` of the same shape) or None. Set it to None to start anew.
+
+    Raises:
+        ShapeError: the value is not of real numbers, its lists differ in length, or the type is another.
+
+    Example:
+        >>> from minispike import Tensor
+        >>> x = Tensor([3.0, 4.0], requires_grad=True)
+        >>> length = (x * x).sum() ** 0.5
+        >>> length.backward()
+        >>> length.item(), x.grad
+        (5.0, Tensor([0.6 0.8], float32))
     """
 
     __slots__ = ("__weakref__", "array", "grad", "node", "requires_grad", "version")
@@ -112,7 +123,16 @@ class Tensor:
         return self.array.dtype
 
     def numpy(self) -> "np.ndarray[Any, Any]":
-        """A copy of the values on the host."""
+        """A copy of the values on the host, whether a gradient is wanted or not.
+
+        Example:
+            >>> from minispike import Tensor
+            >>> x = Tensor([1.0, 2.0], requires_grad=True)
+            >>> a = x.numpy()
+            >>> a[0] = 9.0  # the copy's
+            >>> x.numpy().tolist()
+            [1.0, 2.0]
+        """
         return np.array(backend.to_numpy(self.array))
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> "np.ndarray[Any, Any]":
@@ -136,6 +156,11 @@ class Tensor:
 
         Raises:
             ShapeError: it has more or fewer.
+
+        Example:
+            >>> from minispike import Tensor
+            >>> Tensor([[2.5]]).item()
+            2.5
         """
         if self.size != 1:
             message = problem("item", expected="one element", got=f"shape {self.shape}", hint="sum() or mean()")
@@ -145,12 +170,22 @@ class Tensor:
     def assign(self, value: TensorLike) -> None:
         """Replace the values; graphs that saved the old ones will refuse to run backward.
 
-        The tensor stays on its backend. What was made from the old values (a reshaped or detached tensor, a view)
-        keeps them.
+        The tensor stays on its backend, and of its type. What was made from the old values (a reshaped or detached
+        tensor, a view) keeps them.
+
+        Args:
+            value: of the tensor's shape: a tensor, an array, or nested lists; copied.
 
         Raises:
             ShapeError: the value has another shape.
             AutogradError: this tensor is not a leaf, so that its values are those of a function.
+
+        Example:
+            >>> from minispike import Tensor
+            >>> x = Tensor([1.0, 2.0], requires_grad=True)
+            >>> x.assign(x.numpy() - 0.5)
+            >>> x
+            Tensor([0.5 1.5], float32, requires_grad=True)
         """
         if self.node is not None:
             raise AutogradError(
@@ -172,7 +207,15 @@ class Tensor:
         self.version += 1
 
     def detach(self) -> "Tensor":
-        """The same values, cut off from the graph."""
+        """The same values, cut off from the graph.
+
+        Example:
+            >>> from minispike import Tensor
+            >>> x = Tensor(3.0, requires_grad=True)
+            >>> (x * x.detach()).backward()
+            >>> x.grad.item()  # 2 x = 6 without the cut
+            3.0
+        """
         return Tensor._of(freeze(self.array))
 
     def backward(
@@ -189,6 +232,14 @@ class Tensor:
         Raises:
             AutogradError: nothing to differentiate, a freed graph, a changed array, a first-order-only op.
             ShapeError: ``grad`` is missing or of another shape.
+
+        Example:
+            >>> from minispike import Tensor
+            >>> x = Tensor([1.0, 2.0], requires_grad=True)
+            >>> for _ in range(2):
+            ...     (x**3).backward([1.0, 10.0])
+            >>> x.grad.numpy().tolist()  # 3 x^2 times 1 and 10, and added up over the two calls
+            [6.0, 240.0]
         """
         found = differentiate(self, _seed_gradient(self, grad), retain_graph or create_graph, create_graph)
         handed_out = {id(grad.array)} if isinstance(grad, Tensor) else set()
@@ -309,6 +360,14 @@ def grad(
 
     Raises:
         AutogradError: as `Tensor.backward`, or an input does not require a gradient.
+
+    Example:
+        >>> from minispike import Tensor, grad
+        >>> x = Tensor(2.0, requires_grad=True)
+        >>> (first,) = grad(x**3, [x], create_graph=True)
+        >>> (second,) = grad(first, [x])
+        >>> first.item(), second.item(), x.grad  # 3 x^2, 6 x, and nothing left behind
+        (12.0, 12.0, None)
     """
     for i, tensor in enumerate(inputs):
         if not tensor.requires_grad:

@@ -23,17 +23,17 @@ ARRAYS = frozenset(
 """About arrays."""
 
 RUNS = frozenset(
-    "ask bad_input bad_runs cli cli_jobs damaged_runs doctests foreign_teachers given_teacher gradcheck_right"
+    "ask bad_input bad_runs cli cli_jobs damaged_runs foreign_teachers given_teacher gradcheck_right"
     " gradcheck_wrong pair_runs readme stage_gradients view".split()
 )
 """About whole runs, or long."""
 
 ONCE = frozenset(
-    # text, settings, files, pictures, ONNX, weights that are on the host
-    "augment baselines batches bert_folder checkpoint corpus corpus_digest corpus_encoding data_text files journal"
-    " layers_downward metrics mutation_list onnx_export onnx_origins onnx_teacher overlap progress records report"
-    " reviews schedule seeds_summary settings settings_overrides settings_toml start surgery teacher_cache tokenizer"
-    " torch_file tutorials viz"
+    # text, settings, files, pictures, ONNX, examples, weights that are on the host
+    "augment baselines batches bert_folder checkpoint corpus corpus_digest corpus_encoding data_text docstrings files"
+    " journal layers_downward metrics mutation_list onnx_export onnx_origins onnx_teacher overlap progress records"
+    " report reviews schedule seeds_summary settings settings_overrides settings_toml start surgery teacher_cache"
+    " tokenizer torch_file tutorials viz"
     # about the backends themselves, and what a CPU alone has: copies of a process, gradients of some rows
     " backend callers_arrays every_backend row_gradient kernels_cuda kernels_cuda_layers processes strict_cupy workers"
     # to the last bit, in second processes

@@ -68,6 +68,16 @@ def softmax_attention(q: Tensor, k: Tensor, v: Tensor, heads: int, mask: Array |
 
     Raises:
         ShapeError: shapes differ, heads does not divide D, or the mask is not ``[B, L]``.
+
+    Example:
+        >>> import numpy as np
+        >>> from minispike import Tensor
+        >>> from minispike.nn.attention import softmax_attention
+        >>> q, v = Tensor(np.zeros((1, 2, 1))), Tensor([[[2.0], [4.0]]])  # [B, L, D]
+        >>> softmax_attention(q, q, v, heads=1).numpy().tolist()  # equal scores: the mean of the values
+        [[[3.0], [3.0]]]
+        >>> softmax_attention(q, q, v, heads=1, mask=np.array([[True, False]])).numpy().tolist()
+        [[[2.0], [2.0]]]
     """
     check_attention("softmax_attention", "[B, L, D]", (q, k, v), heads)
     if mask is not None and mask.shape != q.shape[:2]:
@@ -77,7 +87,21 @@ def softmax_attention(q: Tensor, k: Tensor, v: Tensor, heads: int, mask: Array |
 
 
 def softmax_attention_composed(q: Tensor, k: Tensor, v: Tensor, heads: int, mask: Array | None = None) -> Tensor:
-    """`softmax_attention` in elementary ops."""
+    """`softmax_attention` in elementary ops, which can be differentiated twice.
+
+    Args:
+        q, k, v, heads, mask: as for `softmax_attention`.
+
+    Returns:
+        ``[B, L, D]``.
+
+    Example:
+        >>> from minispike import Tensor
+        >>> from minispike.nn.attention import softmax_attention, softmax_attention_composed
+        >>> x = Tensor([[[1.0, 0.0], [0.0, 1.0]]])
+        >>> abs(softmax_attention(x, x, x, heads=2) - softmax_attention_composed(x, x, x, heads=2)).max().item() < 1e-6
+        True
+    """
     batch, length, width = q.shape
 
     def split(a: Tensor) -> Tensor:
@@ -90,18 +114,51 @@ def softmax_attention_composed(q: Tensor, k: Tensor, v: Tensor, heads: int, mask
 
 
 def split_heads(a: Array, heads: int) -> Array:
-    """``[..., L, D]`` as a view ``[..., H, L, D/H]``."""
+    """``[..., L, D]`` as a view ``[..., H, L, D/H]``.
+
+    Example:
+        >>> import numpy as np
+        >>> from minispike.nn.attention import split_heads
+        >>> split_heads(np.array([[1, 2, 3, 4], [5, 6, 7, 8]]), heads=2).tolist()
+        [[[1, 2], [5, 6]], [[3, 4], [7, 8]]]
+    """
     return a.reshape(*a.shape[:-1], heads, a.shape[-1] // heads).swapaxes(-2, -3)
 
 
 def merge_heads(a: Array) -> Array:
-    """``[..., H, L, d]`` back to ``[..., L, H d]``."""
+    """``[..., H, L, d]`` back to ``[..., L, H d]``.
+
+    Example:
+        >>> import numpy as np
+        >>> from minispike.nn.attention import merge_heads
+        >>> merge_heads(np.array([[[1, 2], [5, 6]], [[3, 4], [7, 8]]])).tolist()
+        [[1, 2, 3, 4], [5, 6, 7, 8]]
+    """
     a = a.swapaxes(-2, -3)
     return a.reshape(*a.shape[:-2], a.shape[-2] * a.shape[-1])  # -1 would not do for an empty batch
 
 
 def check_attention(name: str, layout: str, qkv: Sequence[Tensor], heads: int) -> None:
-    """Raise a ShapeError unless queries, keys and values are all of one shape, whose last axis splits into heads."""
+    """See that queries, keys and values are all of one shape, whose last axis splits into heads.
+
+    Args:
+        name: what errors call them.
+        layout: the shape that is expected, such as ``"[B, L, D]"``.
+        qkv: the three.
+        heads: their number.
+
+    Raises:
+        ShapeError: they are not.
+
+    Example:
+        >>> import numpy as np
+        >>> from minispike import Tensor
+        >>> from minispike.nn.attention import check_attention
+        >>> check_attention("attention", "[B, L, D]", [Tensor(np.zeros((1, 2, 6)))] * 3, heads=4)
+        Traceback (most recent call last):
+            ...
+        minispike.errors.ShapeError: attention: expected a number of heads that divides the width, got 4 heads for ...
+    """
     shape = qkv[0].shape
     if any(t.shape != shape for t in qkv) or len(shape) != len(layout.split(",")):
         got = ", ".join(str(t.shape) for t in qkv)
@@ -117,6 +174,16 @@ def attention_bias(mask: Array | None, beside: Tensor) -> Array | None:
     Args:
         mask: booleans ``[B, L]``, True for tokens.
         beside: the queries, whose type and place the result has.
+
+    Returns:
+        ``[B, 1, 1, L]``: 0 for tokens, and half the lowest number of float32 for padding.
+
+    Example:
+        >>> import numpy as np
+        >>> from minispike import Tensor
+        >>> from minispike.nn.attention import attention_bias
+        >>> attention_bias(np.array([[True, False]]), Tensor(0.0)).tolist()
+        [[[[0.0, -1.7014117331926443e+38]]]]
     """
     if mask is None or bool(mask.all()):
         return None

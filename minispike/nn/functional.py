@@ -29,7 +29,24 @@ from minispike.tensor import Tensor
 
 
 def check_linear(x: Array, weight: Array, bias: Array | None) -> None:
-    """See that shapes fit; ShapeError."""
+    """See that the shapes of a linear map fit.
+
+    Args:
+        x: ``[..., in]``.
+        weight: ``[out, in]``.
+        bias: ``[out]``, or None.
+
+    Raises:
+        ShapeError: they do not.
+
+    Example:
+        >>> import numpy as np
+        >>> from minispike.nn.functional import check_linear
+        >>> check_linear(np.ones(3), np.ones((5, 2)), None)
+        Traceback (most recent call last):
+            ...
+        minispike.errors.ShapeError: linear: expected input [..., 2], got shape (3,); try the layer's in_features
+    """
     if weight.ndim != 2 or (bias is not None and bias.shape != weight.shape[:1]):
         got = f"{weight.shape} and {'none' if bias is None else bias.shape}"
         hint = "the parameters of a Linear layer"
@@ -40,13 +57,42 @@ def check_linear(x: Array, weight: Array, bias: Array | None) -> None:
 
 
 def linear_products(x: Tensor, weight: Tensor, dx: bool, dw: bool = True) -> Products:
-    """Of a linear map: one product forward, and one backward for each of the gradients that are computed."""
+    """Of a linear map the products of matrices: one forward, and one backward for each of the gradients computed.
+
+    Args:
+        x: ``[..., in]``.
+        weight: ``[out, in]``.
+        dx, dw: whether the gradients of x and of the weight are computed.
+
+    Example:
+        >>> import numpy as np
+        >>> from minispike import Tensor
+        >>> from minispike.nn.functional import linear_products
+        >>> linear_products(Tensor(np.ones((4, 3))), Tensor(np.ones((2, 3))), dx=True)  # how many, rows, inner, columns
+        ([(1, 4, 3, 2)], [(1, 4, 2, 3), (1, 2, 4, 3)])
+    """
     rows, (out, inner) = math.prod(x.shape[:-1]), weight.shape
     return [(1, rows, inner, out)], [*dx * [(1, rows, out, inner)], *dw * [(1, out, rows, inner)]]
 
 
 def check_norm(shape: tuple[int, ...], weight: Array, bias: Array) -> None:
-    """See that a norm over the last axis fits an array of this shape; ShapeError."""
+    """See that a norm over the last axis fits an array of this shape.
+
+    Args:
+        shape: of the array, ``[..., D]``.
+        weight, bias: ``[D]``.
+
+    Raises:
+        ShapeError: it does not.
+
+    Example:
+        >>> import numpy as np
+        >>> from minispike.nn.functional import check_norm
+        >>> check_norm((4, 3), np.ones(2), np.ones(2))
+        Traceback (most recent call last):
+            ...
+        minispike.errors.ShapeError: layer_norm: expected x [..., D], weight [D], bias [D], got x (4, 3), ...
+    """
     if not shape or not weight.shape == bias.shape == shape[-1:]:
         got = f"x {shape}, weight {weight.shape}, bias {bias.shape}"
         expected = "x [..., D], weight [D], bias [D]"
@@ -88,12 +134,28 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
 
     Raises:
         ShapeError: the last axis of x is not ``in``, or weight and bias do not fit together.
+
+    Example:
+        >>> from minispike import Tensor
+        >>> from minispike.nn.functional import linear
+        >>> x, weight, bias = Tensor([1.0, 2.0]), Tensor([[3.0, 4.0], [5.0, 6.0]]), Tensor([0.0, 100.0])
+        >>> linear(x, weight, bias).numpy().tolist()  # a row of the weight for each output
+        [11.0, 117.0]
     """
     return Linear()(x, weight) if bias is None else Linear()(x, weight, bias)
 
 
 def linear_composed(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
-    """`linear` in elementary ops."""
+    """`linear` in elementary ops, which can be differentiated twice; Args and Returns are the same.
+
+    Example:
+        >>> from minispike import Tensor, grad
+        >>> from minispike.nn.functional import linear_composed
+        >>> x, weight = Tensor([2.0], requires_grad=True), Tensor([[3.0]])
+        >>> (first,) = grad((linear_composed(x, weight) ** 2).sum(), [x], create_graph=True)
+        >>> grad(first.sum(), [x])[0].item()  # the second derivative of (3 x)^2
+        18.0
+    """
     out = x @ weight.transpose()
     return out if bias is None else out + bias
 
@@ -128,16 +190,33 @@ def layer_norm(x: Tensor, weight: Tensor, bias: Tensor, eps: float = 1e-5) -> Te
     Args:
         x: ``[..., D]``.
         weight, bias: ``[D]``.
-        eps: added to the variance (dimensionless).
+        eps: added to the variance (dimensionless), default 1e-5.
+
+    Returns:
+        ``[..., D]``.
 
     Raises:
         ShapeError: weight or bias is not as long as the last axis of x.
+
+    Example:
+        >>> from minispike import Tensor
+        >>> from minispike.nn.functional import layer_norm
+        >>> x = Tensor([[1.0, 3.0], [10.0, 70.0]])
+        >>> layer_norm(x, Tensor([2.0, 2.0]), Tensor([0.0, 1.0]), eps=0.0).numpy().tolist()
+        [[-2.0, 3.0], [-2.0, 3.0]]
     """
     return LayerNorm(eps)(x, weight, bias)
 
 
 def layer_norm_composed(x: Tensor, weight: Tensor, bias: Tensor, eps: float = 1e-5) -> Tensor:
-    """`layer_norm` in elementary ops."""
+    """`layer_norm` in elementary ops, which can be differentiated twice; Args and Returns are the same.
+
+    Example:
+        >>> from minispike import Tensor
+        >>> from minispike.nn.functional import layer_norm_composed
+        >>> layer_norm_composed(Tensor([1.0, 3.0]), Tensor([2.0, 2.0]), Tensor([0.0, 1.0]), eps=0.0).numpy().tolist()
+        [-2.0, 3.0]
+    """
     centred = x - mean(x, -1, keepdims=True)
     variance = mean(centred * centred, -1, keepdims=True)
     return centred / sqrt(variance + eps) * weight + bias
@@ -151,6 +230,16 @@ def centred(weight: Array, bias: Array, *, out: Array | None = None) -> tuple[Ar
     Args:
         weight, bias: ``[out, in]`` and ``[out]``.
         out: an array for the weight less its mean, which may be ``weight``; None: a new one.
+
+    Returns:
+        Weight and bias, of the same shapes.
+
+    Example:
+        >>> import numpy as np
+        >>> from minispike.nn.functional import centred
+        >>> weight, bias = centred(np.array([[1.0, 2.0], [3.0, 6.0]]), np.array([1.0, 3.0]))
+        >>> weight.tolist(), bias.tolist()
+        ([[-1.0, -2.0], [1.0, 2.0]], [-1.0, 1.0])
     """
     out = empty(weight.shape, weight) if out is None else out
     return array_module(weight).subtract(weight, column_means(weight), out=out), bias - bias.sum() / max(len(bias), 1)
@@ -202,13 +291,21 @@ def normed_linear(
         x: ``[..., in]``.
         weight, bias: of the linear map, ``[out, in]`` and ``[out]``.
         norm_weight, norm_bias: of the layer norm, ``[out]``.
-        eps: added to the variance (dimensionless).
+        eps: added to the variance (dimensionless), default 1e-5.
 
     Returns:
         ``[..., out]``.
 
     Raises:
         ShapeError: as `linear` and `layer_norm`.
+
+    Example:
+        >>> from minispike import Tensor
+        >>> from minispike.nn.functional import normed_linear
+        >>> one, zero = Tensor([1.0, 1.0]), Tensor([0.0, 0.0])
+        >>> x, weight = Tensor([5.0]), Tensor([[1.0], [3.0]])  # the norm is of 5 and 15
+        >>> normed_linear(x, weight, zero, one, zero, eps=0.0).numpy().tolist()
+        [-1.0, 1.0]
     """
     return NormedLinear(eps)(x, weight, bias, norm_weight, norm_bias)
 
@@ -216,7 +313,15 @@ def normed_linear(
 def normed_linear_composed(
     x: Tensor, weight: Tensor, bias: Tensor, norm_weight: Tensor, norm_bias: Tensor, eps: float = 1e-5
 ) -> Tensor:
-    """`normed_linear` in elementary ops."""
+    """`normed_linear` in elementary ops, which can be differentiated twice; Args and Returns are the same.
+
+    Example:
+        >>> from minispike import Tensor
+        >>> from minispike.nn.functional import normed_linear_composed
+        >>> one, zero = Tensor([1.0, 1.0]), Tensor([0.0, 0.0])
+        >>> normed_linear_composed(Tensor([5.0]), Tensor([[1.0], [3.0]]), zero, one, zero, eps=0.0).numpy().tolist()
+        [-1.0, 1.0]
+    """
     return layer_norm_composed(linear_composed(x, weight, bias), norm_weight, norm_bias, eps)
 
 
@@ -260,6 +365,14 @@ def integer_array(value: Any, beside: Tensor, name: str) -> Array:
 
     Raises:
         ShapeError: ``value`` is something else.
+
+    Example:
+        >>> from minispike import Tensor
+        >>> from minispike.nn.functional import integer_array
+        >>> integer_array([[0.5]], Tensor(0.0), "ids")
+        Traceback (most recent call last):
+            ...
+        minispike.errors.ShapeError: ids: expected integers, got list of float64; try ids.astype(int), and lists of ...
     """
     try:
         array = copied(value, module=array_module(beside.array))
@@ -284,10 +397,25 @@ def embedding(ids: Array, weight: Tensor) -> Tensor:
 
     Raises:
         ShapeError: an id lies outside the table, or is no integer.
+
+    Example:
+        >>> from minispike import Tensor
+        >>> from minispike.nn.functional import embedding
+        >>> weight = Tensor([[1.0, 2.0], [3.0, 4.0], [5.0, 6.0]], requires_grad=True)
+        >>> embedding([2, 0, 2], weight).sum().backward()
+        >>> weight.grad.numpy().tolist()  # row 2 was read twice, row 1 never
+        [[1.0, 1.0], [0.0, 0.0], [2.0, 2.0]]
     """
     return Embedding(integer_array(ids, weight, "ids"))(weight)
 
 
 def embedding_composed(ids: Array, weight: Tensor) -> Tensor:
-    """`embedding` in elementary ops."""
+    """`embedding` in elementary ops, which can be differentiated twice; Args and Returns are the same.
+
+    Example:
+        >>> from minispike import Tensor
+        >>> from minispike.nn.functional import embedding_composed
+        >>> embedding_composed([2, 0], Tensor([[1.0, 2.0], [3.0, 4.0], [5.0, 6.0]])).numpy().tolist()
+        [[5.0, 6.0], [1.0, 2.0]]
+    """
     return weight[ids]

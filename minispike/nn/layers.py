@@ -16,6 +16,13 @@ class Linear(Module):
         in_features, out_features: widths of input and output.
         rng: generator for the weights; numbers are drawn on the host, so every backend starts alike.
         std: standard deviation of the weights, default 0.02 as in BERT.
+
+    Example:
+        >>> import numpy as np
+        >>> from minispike.nn.layers import Linear
+        >>> layer = Linear(3, 2, np.random.default_rng(0))
+        >>> {name: p.shape for name, p in layer.named_parameters()}, layer(np.zeros((5, 3))).shape
+        ({'weight': (2, 3), 'bias': (2,)}, (5, 2))
     """
 
     def __init__(self, in_features: int, out_features: int, rng: np.random.Generator, std: float = 0.02) -> None:
@@ -33,6 +40,13 @@ class LayerNorm(Module):
     Args:
         width: length D of the last axis.
         eps: added to the variance, default 1e-5.
+
+    Example:
+        >>> from minispike import Tensor
+        >>> from minispike.nn.layers import LayerNorm
+        >>> norm = LayerNorm(2, eps=0.0)
+        >>> norm(Tensor([[1.0, 3.0], [10.0, 70.0]])).numpy().tolist()
+        [[-1.0, 1.0], [-1.0, 1.0]]
     """
 
     def __init__(self, width: int, eps: float = 1e-5) -> None:
@@ -46,7 +60,19 @@ class LayerNorm(Module):
 
 
 def normed_linear(x: Tensor, linear: Linear, norm: LayerNorm) -> Tensor:
-    """``norm(linear(x))`` as one op: ``[..., in_features]`` to ``[..., out_features]``."""
+    """``norm(linear(x))`` as one op: ``[..., in_features]`` to ``[..., out_features]``.
+
+    Raises:
+        ShapeError: x does not fit the linear map, or its output not the norm.
+
+    Example:
+        >>> import numpy as np
+        >>> from minispike import Tensor
+        >>> from minispike.nn.layers import LayerNorm, Linear, normed_linear
+        >>> linear, norm, x = Linear(3, 2, np.random.default_rng(0)), LayerNorm(2), Tensor([1.0, 2.0, 3.0])
+        >>> abs(normed_linear(x, linear, norm) - norm(linear(x))).max().item() < 1e-5
+        True
+    """
     return F.normed_linear(x, linear.weight, linear.bias, norm.weight, norm.bias, norm.eps)
 
 
@@ -57,6 +83,13 @@ class Embedding(Module):
         rows, width: V and D.
         rng: generator for the table.
         std: standard deviation, default 0.02.
+
+    Example:
+        >>> import numpy as np
+        >>> from minispike.nn.layers import Embedding
+        >>> table = Embedding(10, 4, np.random.default_rng(0))
+        >>> table([[1, 5, 1]]).shape  # [B, L] to [B, L, D]
+        (1, 3, 4)
     """
 
     def __init__(self, rows: int, width: int, rng: np.random.Generator, std: float = 0.02) -> None:
@@ -72,8 +105,21 @@ def dropout(x: Tensor, rate: float, rng: np.random.Generator | None) -> Tensor:
 
     Source: Srivastava et al. 2014, JMLR 15.
 
+    Args:
+        x: any shape.
+        rate: the probability that an element is zeroed, from 0 to less than 1.
+        rng: draws which, on the host; None: none, as when the network is evaluated.
+
     Raises:
         ConfigError: the rate is not in [0, 1).
+
+    Example:
+        >>> import numpy as np
+        >>> from minispike import Tensor
+        >>> from minispike.nn.layers import dropout
+        >>> x = Tensor(np.ones(100))
+        >>> sorted(set(dropout(x, 0.5, np.random.default_rng(0)).numpy().tolist())), dropout(x, 0.5, None) is x
+        ([0.0, 2.0], True)
     """
     if not 0.0 <= rate < 1.0:
         raise ConfigError(problem("dropout", expected="0 <= rate < 1", got=str(rate), hint="0.1"))

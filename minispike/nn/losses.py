@@ -40,10 +40,21 @@ def cross_entropy(logits: Tensor, labels: Array) -> Tensor:
 
     Args:
         logits: ``[N, C]``.
-        labels: integers ``[N]`` in ``[0, C)``.
+        labels: integers ``[N]`` in ``[0, C)``, an array or a list.
+
+    Returns:
+        A tensor of one number, in nats.
 
     Raises:
         ShapeError: shapes differ, or a label is out of range or no integer.
+
+    Example:
+        >>> from minispike import Tensor
+        >>> from minispike.nn.losses import cross_entropy
+        >>> logits = Tensor([[0.0, 0.0]], requires_grad=True)
+        >>> cross_entropy(logits, [1]).backward()
+        >>> logits.grad.numpy().tolist()  # softmax less one at the label
+        [[0.5, -0.5]]
     """
     labels = copied(labels, module=array_module(logits.array))
     if logits.ndim != 2 or labels.shape != logits.shape[:1]:
@@ -60,7 +71,14 @@ def cross_entropy(logits: Tensor, labels: Array) -> Tensor:
 
 
 def cross_entropy_composed(logits: Tensor, labels: Array) -> Tensor:
-    """`cross_entropy` in elementary ops."""
+    """`cross_entropy` in elementary ops, which can be differentiated twice; Args and Returns are the same.
+
+    Example:
+        >>> from minispike import Tensor
+        >>> from minispike.nn.losses import cross_entropy_composed
+        >>> round(cross_entropy_composed(Tensor([[0.0, 0.0, 0.0]]), [1]).item(), 4)  # log 3
+        1.0986
+    """
     rows = array_module(logits.array).arange(len(logits))
     return -mean(log_softmax(logits)[rows, labels])
 
@@ -73,8 +91,19 @@ def masked_mse(a: Tensor, b: Array, mask: Array | None = None) -> Tensor:
         b: a constant of the same shape.
         mask: booleans ``[B, L]``; None: every element counts, and the shape may be any.
 
+    Returns:
+        A tensor of one number, in the unit of a squared; 0 where the mask has no token.
+
     Raises:
         ShapeError: shapes differ.
+
+    Example:
+        >>> import numpy as np
+        >>> from minispike import Tensor
+        >>> from minispike.nn.losses import masked_mse
+        >>> a, b = Tensor([[[1.0], [3.0]]]), np.zeros((1, 2, 1))
+        >>> masked_mse(a, b).item(), masked_mse(a, b, np.array([[True, False]])).item()
+        (5.0, 1.0)
     """
     if a.shape != b.shape or (mask is not None and (a.ndim != 3 or mask.shape != a.shape[:2])):
         got = f"{a.shape}, {tuple(b.shape)}" + ("" if mask is None else f" and mask {mask.shape}")
@@ -96,11 +125,21 @@ def kl_divergence(teacher_logits: Array, logits: Tensor, temperature: float = 1.
     Args:
         teacher_logits: ``[B, C]``, a constant.
         logits: ``[B, C]``, the student's.
-        temperature: T, dimensionless, > 0.
+        temperature: T, dimensionless, > 0; default 1.
+
+    Returns:
+        A tensor of one number, in nats.
 
     Raises:
         ShapeError: shapes differ.
         ConfigError: the temperature is not positive.
+
+    Example:
+        >>> import numpy as np
+        >>> from minispike import Tensor
+        >>> from minispike.nn.losses import kl_divergence
+        >>> kl_divergence(np.log([[0.5, 0.5]]), Tensor(np.log([[0.75, 0.25]]))).item()  # log(4 / 3) / 2
+        0.1438...
     """
     if logits.ndim != 2 or teacher_logits.shape != logits.shape:
         got, hint = f"{tuple(teacher_logits.shape)} and {logits.shape}", "num_labels of the teacher"

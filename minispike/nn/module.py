@@ -11,7 +11,18 @@ from minispike.tensor import Tensor, get_default_dtype
 
 
 class Parameter(Tensor):
-    """A tensor that is learned. It takes the default type (`minispike.default_dtype`)."""
+    """A tensor that is learned. It takes the default type (`minispike.default_dtype`).
+
+    Args:
+        value: array, number, or nested list; it is copied.
+        dtype: float32 or float64; None: the default type, whatever that of ``value``.
+
+    Example:
+        >>> import numpy as np
+        >>> from minispike.nn.module import Parameter
+        >>> Parameter(np.array([1.0, 2.0]))  # float64 in
+        Tensor([1. 2.], float32, requires_grad=True)
+    """
 
     __slots__ = ()
 
@@ -23,6 +34,16 @@ class Module:
     """A part of a network: its parameters and parts are its attributes, in order of assignment.
 
     There is no training mode. Dropout happens when a generator is passed to the call, and only then.
+
+    Example:
+        >>> from minispike.nn.module import Module, Parameter
+        >>> class Line(Module):
+        ...     def __init__(self):
+        ...         self.slope, self.start = Parameter(2.0), Parameter(1.0)
+        ...     def forward(self, x):
+        ...         return self.slope * x + self.start
+        >>> Line()(3.0).item(), [name for name, _ in Line().named_parameters()]
+        (7.0, ['slope', 'start'])
     """
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
@@ -50,7 +71,13 @@ class Module:
             parameter.grad = None
 
     def state_dict(self) -> dict[str, "np.ndarray[Any, Any]"]:
-        """A copy of every parameter on the host, by name."""
+        """A copy of every parameter on the host, by name.
+
+        Example:
+            >>> from minispike.nn.layers import LayerNorm
+            >>> {name: array.tolist() for name, array in LayerNorm(2).state_dict().items()}
+            {'weight': [1.0, 1.0], 'bias': [0.0, 0.0]}
+        """
         return {name: p.numpy() for name, p in self.named_parameters()}
 
     def load_state_dict(self, weights: Mapping[str, Array], *, may_miss: tuple[str, ...] = ()) -> None:
@@ -62,6 +89,14 @@ class Module:
 
         Raises:
             CheckpointError: names are missing or unexpected, or shapes differ; all of them are listed.
+
+        Example:
+            >>> import numpy as np
+            >>> from minispike.nn.layers import LayerNorm
+            >>> LayerNorm(2).load_state_dict({"weight": np.ones(3)})
+            Traceback (most recent call last):
+                ...
+            minispike.errors.CheckpointError: weights of LayerNorm: expected ..., got missing: bias; of another ...
         """
         own = dict(self.named_parameters())
         missing = [n for n in own if n not in weights and not n.startswith(may_miss or ("\0",))]
@@ -88,7 +123,18 @@ class Module:
 
 
 class ModuleList(Module):
-    """Modules in a row, named by their position."""
+    """Modules in a row, named by their position.
+
+    Args:
+        modules: the modules; the list itself is not kept.
+
+    Example:
+        >>> from minispike.nn.layers import LayerNorm
+        >>> from minispike.nn.module import ModuleList
+        >>> blocks = ModuleList([LayerNorm(2), LayerNorm(2)])
+        >>> len(blocks), [name for name, _ in blocks.named_parameters()]
+        (2, ['0.weight', '0.bias', '1.weight', '1.bias'])
+    """
 
     def __init__(self, modules: list[Any]) -> None:
         for i, module in enumerate(modules):

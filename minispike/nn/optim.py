@@ -23,7 +23,19 @@ TABLES = frozenset(("embedding", "position", "word_embeddings", "position_embedd
 
 
 def decays(name: str, parameter: Parameter) -> bool:
-    """Whether weight decay applies by default: to matrices, but not to norms, biases and embeddings."""
+    """Whether weight decay applies by default: to matrices, but not to norms, biases and embeddings.
+
+    Args:
+        name: of the parameter in its model, dotted.
+        parameter: its number of axes counts.
+
+    Example:
+        >>> from minispike.nn.module import Parameter
+        >>> from minispike.nn.optim import decays
+        >>> matrix = Parameter([[1.0]])
+        >>> decays("head.weight", matrix), decays("embedding.weight", matrix), decays("head.bias", Parameter([1.0]))
+        (True, False, False)
+    """
     owner = name.rpartition(".")[0].rpartition(".")[2]
     return parameter.ndim > 1 and owner not in TABLES
 
@@ -46,6 +58,15 @@ class AdamW:
 
     Raises:
         ConfigError: one parameter comes under two names.
+
+    Example:
+        >>> from minispike.nn.module import Parameter
+        >>> from minispike.nn.optim import AdamW
+        >>> p = Parameter([1.0, 1.0])
+        >>> (p * [0.001, 1000.0]).sum().backward()
+        >>> AdamW([("p", p)]).step(learning_rate=0.1)
+        >>> p  # the first step is as long for a small gradient as for a large one
+        Tensor([0.9 0.9], float32, requires_grad=True)
     """
 
     def __init__(
@@ -208,13 +229,30 @@ def _moment(p: Parameter) -> Array:
 
 
 def gradient_norm(parameters: Iterable[Parameter]) -> float:
-    """The norm of all gradients together."""
+    """The norm of all gradients together; a parameter without a gradient counts nothing.
+
+    Example:
+        >>> from minispike.nn.module import Parameter
+        >>> from minispike.nn.optim import gradient_norm
+        >>> p, q = Parameter(1.0), Parameter(1.0)
+        >>> (3.0 * p + 4.0 * q).backward()
+        >>> gradient_norm([p, q])
+        5.0
+    """
     gradients = [numbers(p.grad) for p in parameters if p.grad is not None]
     return math.sqrt(sum(float(array_module(g).vdot(g, g)) for g in gradients))
 
 
 def clip_scale(norm: float, largest: float) -> float:
-    """What gradients of this norm are multiplied with for it to be at most ``largest`` (0: any)."""
+    """What gradients of this norm are multiplied with for it to be at most ``largest`` (0: any).
+
+    A norm that is not finite gives 1: no scale would mend such gradients.
+
+    Example:
+        >>> from minispike.nn.optim import clip_scale
+        >>> clip_scale(4.0, 1.0), clip_scale(0.5, 1.0), clip_scale(4.0, 0.0)
+        (0.25, 1.0, 1.0)
+    """
     return largest / norm if largest and norm > largest and math.isfinite(norm) else 1.0
 
 
@@ -223,8 +261,20 @@ def clip_gradients(parameters: Iterable[Parameter], largest: float) -> float:
 
     The training loop does the same in the optimiser's step, without a pass over the gradients of its own.
 
+    Args:
+        parameters: whose ``grad`` is replaced where it is scaled.
+        largest: norm, over all parameters together. A norm that is not finite is left as it is.
+
     Returns:
         The norm before clipping, over all parameters.
+
+    Example:
+        >>> from minispike.nn.module import Parameter
+        >>> from minispike.nn.optim import clip_gradients
+        >>> p = Parameter([1.0, 1.0])
+        >>> (p * [6.0, 8.0]).sum().backward()
+        >>> clip_gradients([p], 5.0), p.grad.numpy().tolist()
+        (10.0, [3.0, 4.0])
     """
     parameters = list(parameters)
     norm = gradient_norm(parameters)

@@ -32,7 +32,18 @@ class Add(Op):
 
 
 def add(a: TensorLike, b: TensorLike) -> Tensor:
-    """``a + b``."""
+    """``a + b``, element by element; shapes broadcast as NumPy's do.
+
+    Raises:
+        ShapeError: the shapes do not fit together.
+
+    Example:
+        >>> from minispike import Tensor, ops
+        >>> b = Tensor(10.0, requires_grad=True)
+        >>> ops.add([1.0, 2.0, 3.0], b).sum().backward()
+        >>> b.grad.item()  # one for each element that b was added to
+        3.0
+    """
     return Add()(a, b)
 
 
@@ -47,7 +58,16 @@ class Sub(Op):
 
 
 def sub(a: TensorLike, b: TensorLike) -> Tensor:
-    """``a - b``."""
+    """``a - b``, element by element; shapes broadcast as NumPy's do.
+
+    Raises:
+        ShapeError: the shapes do not fit together.
+
+    Example:
+        >>> from minispike import ops
+        >>> ops.sub([3.0, 5.0], 1.0).numpy().tolist()
+        [2.0, 4.0]
+    """
     return Sub()(a, b)
 
 
@@ -63,7 +83,18 @@ class Mul(Op):
 
 
 def mul(a: TensorLike, b: TensorLike) -> Tensor:
-    """``a * b``."""
+    """``a * b``, element by element; shapes broadcast as NumPy's do.
+
+    Raises:
+        ShapeError: the shapes do not fit together.
+
+    Example:
+        >>> from minispike import Tensor, ops
+        >>> a = Tensor([3.0, 5.0], requires_grad=True)
+        >>> ops.mul(a, [2.0, 4.0]).sum().backward()
+        >>> a.grad.numpy().tolist()  # the other factor
+        [2.0, 4.0]
+    """
     return Mul()(a, b)
 
 
@@ -79,7 +110,18 @@ class Div(Op):
 
 
 def div(a: TensorLike, b: TensorLike) -> Tensor:
-    """``a / b``."""
+    """``a / b``, element by element; shapes broadcast as NumPy's do.
+
+    Raises:
+        ShapeError: the shapes do not fit together.
+
+    Example:
+        >>> from minispike import Tensor, ops
+        >>> b = Tensor(2.0, requires_grad=True)
+        >>> ops.div(8.0, b).backward()
+        >>> b.grad.item()  # -a / b^2
+        -2.0
+    """
     return Div()(a, b)
 
 
@@ -94,7 +136,13 @@ class Neg(Op):
 
 
 def neg(a: TensorLike) -> Tensor:
-    """``-a``."""
+    """``-a``, element by element.
+
+    Example:
+        >>> from minispike import ops
+        >>> ops.neg([1.0, -2.0]).numpy().tolist()
+        [-1.0, 2.0]
+    """
     return Neg()(a)
 
 
@@ -121,6 +169,13 @@ def power(a: TensorLike, exponent: float) -> Tensor:
 
     Raises:
         ShapeError: the exponent is no number (a tensor, say).
+
+    Example:
+        >>> from minispike import Tensor, ops
+        >>> a = Tensor([1.0, 2.0], requires_grad=True)
+        >>> ops.power(a, 3).sum().backward()
+        >>> a.grad.numpy().tolist()  # 3 a^2
+        [3.0, 12.0]
     """
     if not isinstance(exponent, Real):
         got = type(exponent).__name__
@@ -170,14 +225,32 @@ class MatMul(Op):
 
 
 def matmul(a: TensorLike, b: TensorLike) -> Tensor:
-    """``a @ b``.
+    """``a @ b``: the product of matrices, or of stacks of them.
+
+    Args:
+        a: ``[..., N, K]``, or a vector ``[K]``, which counts as one row.
+        b: ``[..., K, M]``, or a vector ``[K]``, which counts as one column. Axes before the last two broadcast.
+
+    Returns:
+        ``[..., N, M]``, without the axis that a vector lacks.
 
     Raises:
         ShapeError: the inner axes differ, or those before them do not broadcast.
+
+    Example:
+        >>> from minispike import ops
+        >>> ops.matmul([[1.0, 2.0], [3.0, 4.0]], [10.0, 1.0]).numpy().tolist()
+        [12.0, 34.0]
     """
     return MatMul()(a, b)
 
 
 def swap_last(a: Tensor) -> Tensor:
-    """The matrix transpose: the last two axes swapped."""
+    """The matrix transpose: the last two axes swapped, ``[..., N, M]`` to ``[..., M, N]``.
+
+    Example:
+        >>> from minispike import Tensor, ops
+        >>> ops.swap_last(Tensor([[[1.0, 2.0, 3.0]]])).numpy().tolist()
+        [[[1.0], [2.0], [3.0]]]
+    """
     return a.transpose(*range(a.ndim - 2), a.ndim - 1, a.ndim - 2)

@@ -15,7 +15,22 @@ from minispike.tensor import Tensor, TensorLike
 
 
 def comparison(symbol: str, function: Callable[[Any, Any], Any]) -> Callable[[Tensor, TensorLike], Array]:
-    """The method of `Tensor` for an operator; numbers take the type of the tensor, as in arithmetic."""
+    """The method of `Tensor` for an operator; numbers take the type of the tensor, as in arithmetic.
+
+    Args:
+        symbol: what errors call the operator.
+        function: of two arrays, such as `operator.lt`.
+
+    Returns:
+        A function of a tensor and a second operand that gives an array of booleans.
+
+    Example:
+        >>> import operator
+        >>> from minispike import Tensor
+        >>> from minispike.ops.comparison import comparison
+        >>> comparison("<", operator.lt)(Tensor([1.0, 2.0]), 1.5).tolist()
+        [True, False]
+    """
 
     def compare(a: Tensor, b: TensorLike) -> Array:
         try:

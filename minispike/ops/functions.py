@@ -31,7 +31,15 @@ class Exp(Op):
 
 
 def exp(a: TensorLike) -> Tensor:
-    """``e ** a``."""
+    """``e ** a``, element by element.
+
+    Example:
+        >>> from minispike import Tensor, ops
+        >>> a = Tensor([0.0, 1.0], requires_grad=True)
+        >>> ops.exp(a).sum().backward()
+        >>> a.grad  # exp again
+        Tensor([1.     2.7183], float32)
+    """
     return Exp()(a)
 
 
@@ -46,7 +54,15 @@ class Log(Op):
 
 
 def log(a: TensorLike) -> Tensor:
-    """The natural logarithm."""
+    """The natural logarithm, element by element; -inf at 0 and NaN below it.
+
+    Example:
+        >>> from minispike import Tensor, ops
+        >>> a = Tensor([1.0, 4.0], requires_grad=True)
+        >>> ops.log(a).sum().backward()
+        >>> a.grad.numpy().tolist()  # 1 / a
+        [1.0, 0.25]
+    """
     return Log()(a)
 
 
@@ -61,7 +77,15 @@ class Sqrt(Op):
 
 
 def sqrt(a: TensorLike) -> Tensor:
-    """The square root."""
+    """The square root, element by element; NaN below 0. At 0 its gradient is infinite.
+
+    Example:
+        >>> from minispike import Tensor, ops
+        >>> a = Tensor([1.0, 4.0], requires_grad=True)
+        >>> ops.sqrt(a).sum().backward()
+        >>> a.grad.numpy().tolist()  # 1 / (2 sqrt(a))
+        [0.5, 0.25]
+    """
     return Sqrt()(a)
 
 
@@ -76,7 +100,13 @@ class Tanh(Op):
 
 
 def tanh(a: TensorLike) -> Tensor:
-    """The hyperbolic tangent."""
+    """The hyperbolic tangent, element by element: from -1 to 1.
+
+    Example:
+        >>> from minispike import ops
+        >>> ops.tanh([-1.0, 0.0, 100.0])
+        Tensor([-0.7616  0.      1.    ], float32)
+    """
     return Tanh()(a)
 
 
@@ -91,7 +121,13 @@ class Sigmoid(Op):
 
 
 def sigmoid(a: TensorLike) -> Tensor:
-    """``1 / (1 + exp(-a))``."""
+    """``1 / (1 + exp(-a))``, element by element: from 0 to 1. No ``a`` overflows.
+
+    Example:
+        >>> from minispike import ops
+        >>> ops.sigmoid([-1000.0, 0.0, 1.0])
+        Tensor([0.     0.5    0.7311], float32)
+    """
     return Sigmoid()(a)
 
 
@@ -107,7 +143,13 @@ class Erf(Op):
 
 
 def erf(a: TensorLike) -> Tensor:
-    """The error function, to about 1e-15 in float64."""
+    """The error function, element by element, to about 1e-15 in float64 and 1e-7 in float32.
+
+    Example:
+        >>> from minispike import Tensor, ops
+        >>> ops.erf(Tensor([0.0, 1.0], dtype="float64")).numpy().round(10).tolist()
+        [0.0, 0.8427007929]
+    """
     return Erf()(a)
 
 
@@ -130,12 +172,28 @@ class Gelu(Op):
 
 
 def gelu(a: TensorLike) -> Tensor:
-    """``a * Phi(a)``, the exact Gaussian error linear unit of BERT."""
+    """``a * Phi(a)``, element by element: the exact Gaussian error linear unit of BERT (arXiv 1606.08415).
+
+    Phi is the normal distribution function, ``(1 + erf(a / sqrt(2))) / 2``.
+
+    Example:
+        >>> from minispike import ops
+        >>> ops.gelu([-1.0, 0.0, 1.0])  # the first and the last differ by 1
+        Tensor([-0.1587  0.      0.8413], float32)
+    """
     return Gelu()(a)
 
 
 def mask_of(condition: Array, like: Tensor) -> Tensor:
-    """A boolean array as a constant tensor of zeros and ones, of the type of ``like``."""
+    """A boolean array as a constant tensor of zeros and ones, of the type of ``like``.
+
+    Example:
+        >>> import numpy as np
+        >>> from minispike import Tensor
+        >>> from minispike.ops.functions import mask_of
+        >>> mask_of(np.array([True, False]), Tensor(0.5))
+        Tensor([1. 0.], float32)
+    """
     return Tensor._of(condition.astype(like.dtype))
 
 
@@ -150,7 +208,15 @@ class Relu(Op):
 
 
 def relu(a: TensorLike) -> Tensor:
-    """``max(a, 0)``."""
+    """``max(a, 0)``, element by element; no gradient flows where a <= 0.
+
+    Example:
+        >>> from minispike import Tensor, ops
+        >>> a = Tensor([-1.0, 0.0, 2.0], requires_grad=True)
+        >>> ops.relu(a).sum().backward()
+        >>> a.grad.numpy().tolist()
+        [0.0, 0.0, 1.0]
+    """
     return Relu()(a)
 
 
@@ -165,7 +231,15 @@ class Absolute(Op):
 
 
 def absolute(a: TensorLike) -> Tensor:
-    """``|a|``."""
+    """``|a|``, element by element; the gradient at 0 is 0.
+
+    Example:
+        >>> from minispike import Tensor, ops
+        >>> a = Tensor([-2.0, 0.0, 3.0], requires_grad=True)
+        >>> ops.absolute(a).sum().backward()
+        >>> a.grad.numpy().tolist()
+        [-1.0, 0.0, 1.0]
+    """
     return Absolute()(a)
 
 
@@ -184,7 +258,19 @@ class Clip(Op):
 
 
 def clip(a: TensorLike, low: float, high: float) -> Tensor:
-    """``a`` held within ``[low, high]``, element by element; no gradient flows where it is held."""
+    """``a`` held within ``[low, high]``, element by element; no gradient flows where it is held.
+
+    Args:
+        a: any shape.
+        low, high: numbers, in the unit of a; ``-math.inf`` and ``math.inf`` are no bounds.
+
+    Example:
+        >>> from minispike import Tensor, ops
+        >>> a = Tensor([-2.0, 0.5, 1.0], requires_grad=True)
+        >>> ops.clip(a, 0.0, 1.0).sum().backward()
+        >>> a.grad.numpy().tolist()  # at an end it flows
+        [0.0, 1.0, 1.0]
+    """
     return Clip(float(low), float(high))(a)
 
 
@@ -201,12 +287,34 @@ class Maximum(Op):
 
 
 def maximum(a: TensorLike, b: TensorLike) -> Tensor:
-    """The larger of a and b, element by element."""
+    """The larger of a and b, element by element, which gets the gradient; equal ones share it in halves.
+
+    Raises:
+        ShapeError: the shapes do not fit together.
+
+    Example:
+        >>> from minispike import Tensor, ops
+        >>> a = Tensor([1.0, 2.0, 3.0], requires_grad=True)
+        >>> ops.maximum(a, 2.0).sum().backward()
+        >>> a.grad.numpy().tolist()
+        [0.0, 0.5, 1.0]
+    """
     return Maximum()(a, b)
 
 
 def minimum(a: TensorLike, b: TensorLike) -> Tensor:
-    """The smaller of a and b, element by element."""
+    """The smaller of a and b, element by element, which gets the gradient; equal ones share it in halves.
+
+    Raises:
+        ShapeError: the shapes do not fit together.
+
+    Example:
+        >>> from minispike import Tensor, ops
+        >>> a = Tensor([1.0, 2.0, 3.0], requires_grad=True)
+        >>> ops.minimum(a, 2.0).sum().backward()
+        >>> a.grad.numpy().tolist()
+        [1.0, 0.5, 0.0]
+    """
     first, second = as_tensors((a, b))  # each knows the other's type and place before it is alone in neg
     return neg(maximum(neg(first), neg(second)))
 
@@ -228,7 +336,21 @@ class Where(Op):
 
 
 def where(condition: Array, a: TensorLike, b: TensorLike) -> Tensor:
-    """``a`` where the boolean array ``condition`` holds, else ``b``."""
+    """``a`` where ``condition`` holds, else ``b``, element by element; each gets the gradient where it was taken.
+
+    Args:
+        condition: array or list of booleans, such as a comparison of tensors gives; copied.
+        a, b: of shapes that broadcast with it.
+
+    Raises:
+        ShapeError: the shapes do not fit together.
+
+    Example:
+        >>> from minispike import Tensor, ops
+        >>> a = Tensor([-1.0, 0.5, 2.0])
+        >>> ops.where(a > 0, a, 10.0 * a).numpy().tolist()
+        [-10.0, 0.5, 2.0]
+    """
     if not hasattr(condition, "astype"):
         condition = np.asarray(condition)
     return Where(condition.astype(bool))(a, b)  # copied
@@ -248,9 +370,17 @@ class Cast(Op):
 
 
 def cast_to(a: TensorLike, dtype: Any) -> Tensor:
-    """``a`` as float32 or float64.
+    """``a`` as float32 or float64; the gradient comes back in the type of ``a``.
 
     Raises:
         ShapeError: the type is another.
+
+    Example:
+        >>> from minispike import Tensor, ops
+        >>> a = Tensor([1.0, 2.0], requires_grad=True)
+        >>> double = ops.cast_to(a, "float64")
+        >>> double.sum().backward()
+        >>> str(double.dtype), str(a.grad.dtype)
+        ('float64', 'float32')
     """
     return Cast(float_type(dtype))(a)

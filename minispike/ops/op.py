@@ -29,15 +29,37 @@ class Op:
     returns one gradient (or None) for each input. Backward receives and returns *tensors* and is written in
     other ops, so it can itself be differentiated: that is all there is to higher derivatives. It need not undo
     broadcasting; the engine does. Settings such as an axis are attributes of the op.
+
+    Example:
+        >>> import minispike
+        >>> from minispike.ops.op import Op
+        >>> class Cube(Op):
+        ...     def forward(self, a):
+        ...         return a**3
+        ...     def backward(self, grad, out, a):
+        ...         return (grad * (3.0 * a * a),)
+        >>> minispike.check_grads(Cube(), minispike.Tensor([1.0, 2.0], requires_grad=True), order=2).checks
+        2
     """
 
     reads_values = True
     """Whether backward reads values of ``out`` or ``inputs``, and not their shapes alone: the graph then keeps them."""
 
     def forward(self, *arrays: Array) -> Array:
+        """The array of the output from those of the inputs, which it leaves as they are."""
         raise AssertionError(f"{type(self).__name__} has no forward")  # every op defines it
 
     def backward(self, grad: Tensor, out: Tensor, *inputs: Tensor) -> Sequence[Tensor | None]:
+        """The gradients of the inputs, from that of the output.
+
+        Args:
+            grad: of the output, in its shape.
+            out: what forward returned, as a tensor.
+            inputs: what forward was given, as tensors.
+
+        Returns:
+            One tensor an input, in its shape or in one that its own broadcasts to; None for one that wants none.
+        """
         raise AssertionError(f"{type(self).__name__} has no backward")  # every op defines it
 
     def products(self, *inputs: Tensor) -> Products:
@@ -80,6 +102,18 @@ class FusedOp(Op):
     ``forward`` keeps on ``self`` what ``backward_arrays(grad)`` needs, which returns one new array (or None, or a
     `RowGradient`) an input. Each fused op stands next to a composition of elementary ops that computes the same, and
     to which the tests hold it equal.
+
+    Example:
+        >>> import minispike
+        >>> from minispike.ops.op import FusedOp
+        >>> class Cube(FusedOp):
+        ...     def forward(self, a):
+        ...         self.a = a
+        ...         return a**3
+        ...     def backward_arrays(self, grad):
+        ...         return (grad * (3.0 * self.a**2),)
+        >>> minispike.check_grads(Cube(), minispike.Tensor([1.0, 2.0], requires_grad=True)).checks
+        1
     """
 
     reads_values = False
@@ -92,6 +126,14 @@ class FusedOp(Op):
         return super().__call__(*tensors)
 
     def backward_arrays(self, grad: Array) -> Sequence[Array | RowGradient | None]:
+        """The gradients of the inputs, from that of the output, as arrays.
+
+        Args:
+            grad: of the output, in its shape; it is read-only on NumPy, and must not be changed on CuPy.
+
+        Returns:
+            One new array an input, in its shape and type; None for one that wants none (see `needs`).
+        """
         raise AssertionError(f"{type(self).__name__} has no backward_arrays")  # every fused op defines it
 
     def input_gradients(self, grad: Tensor, out: Tensor, node: Node, create_graph: bool) -> Sequence[Tensor | None]:
@@ -121,7 +163,17 @@ def _kind(value: object) -> str:
 
 
 def as_tensors(inputs: Sequence[TensorLike]) -> list[Tensor]:
-    """The inputs of an op as tensors: numbers take the type of the tensors beside them, and lie where these do."""
+    """The inputs of an op as tensors: numbers take the type of the tensors beside them, and lie where these do.
+
+    Raises:
+        ShapeError: an input is not of real numbers.
+
+    Example:
+        >>> from minispike import Tensor
+        >>> from minispike.ops.op import as_tensors
+        >>> as_tensors([Tensor([1.0, 2.0], dtype="float64"), 3])[1]
+        Tensor(3., float64)
+    """
     given = [i for i in inputs if isinstance(i, Tensor)]
     if len(given) == len(inputs):
         return given

@@ -192,29 +192,94 @@ class Concatenate(Op):
 
 
 def sum_(a: TensorLike, axis: Axis = None, keepdims: bool = False) -> Tensor:
-    """The sum over one axis, several, or all (None, the default)."""
+    """The sum over one axis, several, or all.
+
+    Args:
+        a: any shape.
+        axis: a number, a tuple of numbers, or None, the default: all; negative ones count from the last.
+        keepdims: leave an axis of length 1 where one was summed over; default False.
+
+    Raises:
+        ShapeError: there is no such axis.
+
+    Example:
+        >>> from minispike import ops
+        >>> a = [[1.0, 2.0, 3.0], [10.0, 20.0, 30.0]]
+        >>> ops.sum_(a, axis=0).numpy().tolist(), ops.sum_(a, axis=1).numpy().tolist(), ops.sum_(a).item()
+        ([11.0, 22.0, 33.0], [6.0, 60.0], 66.0)
+    """
     return Sum(axis, keepdims)(a)
 
 
 def mean(a: TensorLike, axis: Axis = None, keepdims: bool = False) -> Tensor:
-    """The mean over one axis, several, or all (None, the default); 0 where there is nothing to take it of."""
+    """The mean over one axis, several, or all (None, the default); 0 where there is nothing to take it of.
+
+    Args:
+        a, axis, keepdims: as for `sum_`.
+
+    Raises:
+        ShapeError: there is no such axis.
+
+    Example:
+        >>> from minispike import ops
+        >>> a = [[1.0, 2.0], [10.0, 20.0]]
+        >>> ops.mean(a, axis=-1, keepdims=True).numpy().tolist()
+        [[1.5], [15.0]]
+    """
     total = sum_(a, axis, keepdims)
     shape = a.shape if isinstance(a, Tensor) else Tensor(a).shape
     return total * (1.0 / max(math.prod(shape[i] for i in _axes(axis, len(shape))), 1))
 
 
 def max_(a: TensorLike, axis: Axis = None, keepdims: bool = False) -> Tensor:
-    """The largest element along one axis, several, or all (None, the default); equal ones share the gradient."""
+    """The largest element along one axis, several, or all (None, the default); equal ones share the gradient.
+
+    Args:
+        a, axis, keepdims: as for `sum_`.
+
+    Raises:
+        ShapeError: there is no such axis, or no element.
+
+    Example:
+        >>> from minispike import Tensor, ops
+        >>> a = Tensor([1.0, 7.0, 7.0], requires_grad=True)
+        >>> ops.max_(a).backward()
+        >>> a.grad.numpy().tolist()
+        [0.0, 0.5, 0.5]
+    """
     return Max(axis, keepdims)(a)
 
 
 def min_(a: TensorLike, axis: Axis = None, keepdims: bool = False) -> Tensor:
-    """The smallest element along one axis, several, or all (None, the default); equal ones share the gradient."""
+    """The smallest element along one axis, several, or all (None, the default); equal ones share the gradient.
+
+    Args:
+        a, axis, keepdims: as for `sum_`.
+
+    Raises:
+        ShapeError: there is no such axis, or no element.
+
+    Example:
+        >>> from minispike import ops
+        >>> ops.min_([[1.0, 5.0], [4.0, 2.0]], axis=0).numpy().tolist()
+        [1.0, 2.0]
+    """
     return neg(max_(neg(a), axis, keepdims))
 
 
 def broadcast_to(a: TensorLike, shape: tuple[int, ...]) -> Tensor:
-    """``a`` repeated to a shape, without copying."""
+    """``a`` repeated to a shape, without copying; the gradient is summed over what was repeated.
+
+    Raises:
+        ShapeError: the shape of ``a`` does not broadcast to this one.
+
+    Example:
+        >>> from minispike import Tensor, ops
+        >>> a = Tensor([1.0, 2.0], requires_grad=True)
+        >>> ops.broadcast_to(a, (3, 2)).sum().backward()
+        >>> a.grad.numpy().tolist()
+        [3.0, 3.0]
+    """
     return BroadcastTo(shape)(a)
 
 
@@ -229,17 +294,49 @@ def _integers(name: str, given: "tuple[int | Sequence[int], ...]") -> tuple[int,
 
 
 def reshape(a: TensorLike, *shape: int | Sequence[int]) -> Tensor:
-    """The same numbers in another shape, given as ``2, 3`` or ``(2, 3)``; one axis may be -1."""
+    """The same numbers in another shape, given as ``2, 3`` or ``(2, 3)``; one axis may be -1.
+
+    Raises:
+        ShapeError: the shape has another number of elements, or is not of integers.
+
+    Example:
+        >>> from minispike import ops
+        >>> ops.reshape([1.0, 2.0, 3.0, 4.0], 2, -1).numpy().tolist()
+        [[1.0, 2.0], [3.0, 4.0]]
+    """
     return Reshape(_integers("reshape", shape))(a)
 
 
 def transpose(a: Tensor, *axes: int | Sequence[int]) -> Tensor:
-    """The axes in another order, given as ``1, 0`` or ``(1, 0)``; without arguments, reversed."""
+    """The axes in another order, given as ``1, 0`` or ``(1, 0)``; without arguments, reversed.
+
+    Raises:
+        ShapeError: not each axis is named once.
+
+    Example:
+        >>> from minispike import Tensor, ops
+        >>> a = Tensor([[[1.0, 2.0, 3.0]]])  # [B, L, D] = [1, 1, 3]
+        >>> ops.transpose(a, 2, 0, 1).shape, ops.transpose(a).shape
+        ((3, 1, 1), (3, 1, 1))
+    """
     return Transpose(_integers("transpose", axes) if axes else tuple(reversed(range(a.ndim))))(a)
 
 
 def getitem(a: Tensor, key: Any) -> Tensor:
-    """``a[key]``."""
+    """``a[key]``: integers, slices, None, ``...``, and arrays of booleans or integers, as in NumPy.
+
+    Where a position is picked twice, its gradients add up. A key is copied, so that it may change later.
+
+    Raises:
+        IndexError: a position lies beyond an axis. (CuPy does not look at arrays of positions, and wraps them around.)
+
+    Example:
+        >>> from minispike import Tensor, ops
+        >>> a = Tensor([10.0, 20.0, 30.0], requires_grad=True)
+        >>> ops.getitem(a, [2, 0, 2]).sum().backward()
+        >>> a.grad.numpy().tolist()
+        [1.0, 0.0, 2.0]
+    """
     return GetItem(key)(a)
 
 
@@ -250,12 +347,32 @@ def take(a: Tensor, index: Array, axis: int) -> Tensor:
         a: ``[..., N, ...]``, with N along the axis.
         index: integers ``[...]`` from -N to N - 1.
         axis: of ``a``; the axes of ``index`` take its place.
+
+    Raises:
+        ShapeError: there is no such axis.
+        IndexError: as `getitem`.
+
+    Example:
+        >>> import numpy as np
+        >>> from minispike import Tensor, ops
+        >>> a = Tensor([[1.0, 2.0, 3.0], [10.0, 20.0, 30.0]])
+        >>> ops.take(a, np.array([2, 0]), axis=1).numpy().tolist()
+        [[3.0, 1.0], [30.0, 10.0]]
     """
     return a[(slice(None),) * _axes(axis, a.ndim)[0] + (index,)]
 
 
 def concatenate(tensors: Sequence[TensorLike], axis: int = 0) -> Tensor:
-    """Tensors joined along an existing axis."""
+    """Tensors joined along an existing axis, by default the first.
+
+    Raises:
+        ShapeError: there are none, there is no such axis, or they differ along another one.
+
+    Example:
+        >>> from minispike import ops
+        >>> ops.concatenate([[[1.0], [2.0]], [[3.0], [4.0]]], axis=1).numpy().tolist()
+        [[1.0, 3.0], [2.0, 4.0]]
+    """
     return Concatenate(axis)(*tensors)
 
 
@@ -264,6 +381,12 @@ def stack(tensors: Sequence[Tensor], axis: int = 0) -> Tensor:
 
     Raises:
         ShapeError: there are none, or their shapes differ.
+
+    Example:
+        >>> from minispike import Tensor, ops
+        >>> steps = [Tensor([1.0, 0.0]), Tensor([0.0, 0.0]), Tensor([1.0, 1.0])]
+        >>> ops.stack(steps).shape  # [T, neurons]
+        (3, 2)
     """
     if not tensors:
         raise ShapeError(problem("stack", expected="tensors to join", got="none", hint="at least one"))
@@ -276,6 +399,14 @@ def einsum(subscripts: str, a: TensorLike, b: TensorLike) -> Tensor:
 
     Each letter names an axis; letters missing from the output are summed over. A letter may stand once in
     each term. The derivative with respect to one factor is the einsum of the output's with the other.
+
+    Raises:
+        ShapeError: the notation is another, or a letter has two lengths.
+
+    Example:
+        >>> from minispike import ops
+        >>> ops.einsum("ij,j->i", [[1.0, 2.0], [3.0, 4.0]], [10.0, 1.0]).numpy().tolist()
+        [12.0, 34.0]
     """
     return Einsum(subscripts)(a, b)
 
@@ -322,12 +453,30 @@ def _shift(a: Tensor, axis: int) -> Tensor:
 
 
 def log_softmax(a: Tensor, axis: int = -1) -> Tensor:
-    """``a - log(sum(exp(a)))`` along an axis, by default the last; shifted by the maximum, so nothing overflows."""
+    """``a - log(sum(exp(a)))`` along an axis, by default the last; shifted by the maximum, so nothing overflows.
+
+    Raises:
+        ShapeError: there is no such axis.
+
+    Example:
+        >>> from minispike import Tensor, ops
+        >>> ops.log_softmax(Tensor([1000.0, 1000.0]))  # -log(2) each
+        Tensor([-0.6931 -0.6931], float32)
+    """
     shifted = a - _shift(a, axis)
     return shifted - log(sum_(exp(shifted), axis, keepdims=True))
 
 
 def softmax(a: Tensor, axis: int = -1) -> Tensor:
-    """``exp(a) / sum(exp(a))`` along an axis, by default the last; shifted by the maximum, so nothing overflows."""
+    """``exp(a) / sum(exp(a))`` along an axis, by default the last; shifted by the maximum, so nothing overflows.
+
+    Raises:
+        ShapeError: there is no such axis.
+
+    Example:
+        >>> from minispike import Tensor, ops
+        >>> ops.softmax(Tensor([[0.0, 0.0], [1000.0, 0.0]])).numpy().tolist()
+        [[0.5, 0.5], [1.0, 0.0]]
+    """
     powers = exp(a - _shift(a, axis))
     return powers / sum_(powers, axis, keepdims=True)

@@ -63,7 +63,14 @@ _FLOAT32 = (
 
 
 def erf_array(x: Array) -> Array:
-    """erf of every element: to about 1e-15 in float64, 1e-7 in float32. NaN stays NaN."""
+    """erf of every element: to about 1e-15 in float64, 1e-7 in float32. NaN stays NaN.
+
+    Example:
+        >>> import numpy as np
+        >>> from minispike.ops.special import erf_array
+        >>> erf_array(np.array([-1.0, 0.0, 6.0])).round(10).tolist()
+        [-0.8427007929, 0.0, 1.0]
+    """
     if x.ndim == 0:  # NumPy turns such arrays into numbers, which cannot be written into
         return erf_array(x.reshape(1)).reshape(())
     module = array_module(x)

@@ -87,6 +87,13 @@ def spiking_attention(
 
     Raises:
         ShapeError: shapes differ, heads does not divide D, or the mask is not ``[B, L, 1]``.
+
+    Example:
+        >>> from minispike import Tensor
+        >>> from minispike.snn.attention import spiking_attention
+        >>> q, k = Tensor([[[[1, 0], [1, 1]]]]), Tensor([[[[1, 1], [0, 1]]]])  # [T, B, L, D]
+        >>> spiking_attention(q, k, v=q, heads=1, scale=1.0).numpy().tolist()  # q k^T counts [[1, 0], [2, 1]]
+        [[[[1.0, 0.0], [3.0, 1.0]]]]
     """
     check_attention("spiking_attention", "[T, B, L, D]", (q, k, v), heads)
     if mask is not None and mask.shape != (*q.shape[1:3], 1):
@@ -99,7 +106,22 @@ def spiking_attention(
 def spiking_attention_composed(
     q: Tensor, k: Tensor, v: Tensor, heads: int, scale: float = 0.125, mask: Array | None = None
 ) -> Tensor:
-    """`spiking_attention` in elementary ops."""
+    """`spiking_attention` in elementary ops, which can be differentiated twice.
+
+    Args:
+        q, k, v, heads, scale, mask: as for `spiking_attention`.
+
+    Returns:
+        ``[T, B, L, D]``.
+
+    Example:
+        >>> import numpy as np
+        >>> from minispike import Tensor
+        >>> from minispike.snn.attention import spiking_attention_composed
+        >>> q, mask = Tensor([[[[1, 0], [1, 1]]]]), np.array([[[1], [0]]])  # the second token is padding
+        >>> spiking_attention_composed(q, q, q, heads=1, mask=mask).numpy().tolist()  # nobody reads it
+        [[[[0.125, 0.0], [0.125, 0.0]]]]
+    """
     steps, batch, length, width = q.shape
 
     def split(a: Tensor) -> Tensor:

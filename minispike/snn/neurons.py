@@ -35,19 +35,27 @@ from minispike.tensor import Tensor
 
 @dataclass(frozen=True)
 class LIFNeuron:
-    """The constants of a leaky integrate-and-fire neuron.
+    """The constants of a leaky integrate-and-fire neuron; the equations are at the top of `minispike.snn.neurons`.
 
     Args:
-        tau: membrane time constant in time steps, >= 1; ``math.inf`` integrates without leak.
-        threshold: potential at which it fires, in the unit of the input (dimensionless in a network).
-        reset: potential after a spike (hard reset, and the resting potential), in the same unit, or None for a soft
-            reset.
-        detach_reset: the gradient ignores the spike in the reset (the usual choice, and the stabler one).
-        decay_input: the input is divided by tau too. Must be False without a leak.
-        surrogate: what stands in for the derivative of the spike.
+        tau: membrane time constant in time steps, >= 1, default 2; ``math.inf`` integrates without leak.
+        threshold: potential at which it fires, in the unit of the input (dimensionless in a network), default 1.
+        reset: potential after a spike (hard reset, and the resting potential), in the same unit, default 0, or None for
+            a soft reset.
+        detach_reset: the gradient ignores the spike in the reset (the usual choice, the stabler one, and the default).
+        decay_input: the input is divided by tau too, by default. Must be False without a leak.
+        surrogate: what stands in for the derivative of the spike, default `ATan`.
 
     Raises:
         ConfigError: tau < 1, or a decaying input with infinite tau.
+
+    Example:
+        >>> from minispike import Tensor
+        >>> from minispike.snn.neurons import LIFNeuron, lif_composed
+        >>> neuron = LIFNeuron(tau=2.0, threshold=1.0)
+        >>> spikes, charged, potentials = lif_composed(Tensor([[1.0]]), neuron, time_steps=3)
+        >>> charged.numpy().tolist()  # half way to the input at each step, so never quite to the threshold
+        [[0.5], [0.75], [0.875]]
     """
 
     tau: float = 2.0
@@ -70,7 +78,14 @@ class LIFNeuron:
         return self.constants().resting
 
     def constants(self) -> Constants:
-        """The same neuron as decay, gain and offset."""
+        """The same neuron as decay, gain and offset.
+
+        Example:
+            >>> from minispike.snn.neurons import LIFNeuron
+            >>> c = LIFNeuron(tau=2.0, reset=-1.0, decay_input=False).constants()
+            >>> c.decay, c.gain, c.offset  # m = v - (v + 1) / 2 + x
+            (0.5, 1.0, -0.5)
+        """
         leak = 1.0 / self.tau
         gain = leak if self.decay_input else 1.0
         offset = leak * (self.reset or 0.0)
@@ -87,7 +102,14 @@ def integrate_and_fire(
 
     Args:
         threshold, reset, detach_reset: as for `LIFNeuron`.
-        surrogate: None: `ATan`.
+        surrogate: None, the default: `ATan`.
+
+    Example:
+        >>> from minispike import Tensor
+        >>> from minispike.snn.neurons import integrate_and_fire, lif
+        >>> spikes = lif(Tensor([[0.75]]), integrate_and_fire(reset=None), time_steps=8)
+        >>> spikes.sum().item()  # a soft reset loses nothing: 8 x 0.75 / threshold
+        6.0
     """
     return LIFNeuron(float("inf"), threshold, reset, detach_reset, False, surrogate or ATan())
 
@@ -138,7 +160,24 @@ class LIF(FusedOp):
 
 
 def check_steps(x: Tensor, v: Tensor | None, time_steps: int | None) -> int:
-    """The number of time steps, once shapes are known to fit."""
+    """The number of time steps, once shapes are known to fit.
+
+    Args:
+        x, v, time_steps: as for `lif_with_state`.
+
+    Raises:
+        ShapeError: they do not fit.
+
+    Example:
+        >>> from minispike import Tensor
+        >>> from minispike.snn.neurons import check_steps
+        >>> check_steps(Tensor([[1.0]]), None, 4)
+        4
+        >>> check_steps(Tensor([[1.0], [2.0]]), None, 4)
+        Traceback (most recent call last):
+            ...
+        minispike.errors.ShapeError: x: expected 1 or 4 time steps, got 2; try time_steps=None
+    """
     if x.ndim == 0 or len(x) == 0:
         raise ShapeError(problem("x", expected="[T, ...] with T >= 1", got=f"shape {x.shape}", hint="x[None]"))
     if time_steps is not None and (time_steps < 1 or len(x) not in (1, time_steps)):
@@ -163,6 +202,13 @@ def lif(x: Tensor, neuron: LIFNeuron, *, time_steps: int | None = None) -> Tenso
 
     Raises:
         ShapeError: x has no time step, or another number than ``time_steps``.
+
+    Example:
+        >>> from minispike import Tensor
+        >>> from minispike.snn.neurons import LIFNeuron, lif
+        >>> x = Tensor([[0.9, 1.5, 2.5]])  # [1, neurons]: the same current at every step
+        >>> lif(x, LIFNeuron(tau=2.0, threshold=1.0), time_steps=4).transpose().numpy().tolist()
+        [[0.0, 0.0, 0.0, 0.0], [0.0, 1.0, 0.0, 1.0], [1.0, 1.0, 1.0, 1.0]]
     """
     return LIF(neuron, check_steps(x, None, time_steps), with_state=False)(x)
 
@@ -181,6 +227,14 @@ def lif_with_state(
 
     Raises:
         ShapeError: as `lif`, or v has not the shape of one time step of x.
+
+    Example:
+        >>> from minispike import Tensor
+        >>> from minispike.snn.neurons import LIFNeuron, lif_with_state
+        >>> spikes, v = lif_with_state(Tensor([[1.5]]), LIFNeuron())
+        >>> later, end = lif_with_state(Tensor([[1.5]]), LIFNeuron(), v)  # goes on where the first stopped
+        >>> spikes.item(), v.item(), later.item(), end.item()
+        (0.0, 0.75, 1.0, 0.0)
     """
     steps = check_steps(x, v, time_steps)
     op = LIF(neuron, steps, with_state=True)
@@ -204,6 +258,16 @@ def lif_composed(
 
     Returns:
         Spikes ``[T, ...]``, membrane potentials before reset ``[T, ...]``, and after reset ``[T, ...]``.
+
+    Raises:
+        ShapeError: as `lif_with_state`.
+
+    Example:
+        >>> from minispike import Tensor
+        >>> from minispike.snn.neurons import LIFNeuron, lif_composed
+        >>> spikes, before, after = lif_composed(Tensor([[1.5]]), LIFNeuron(), time_steps=3)
+        >>> [t.numpy().ravel().tolist() for t in (spikes, before, after)]
+        [[0.0, 1.0, 0.0], [0.75, 1.125, 0.75], [0.75, 0.0, 0.75]]
     """
     steps = check_steps(x, v, time_steps)
     leak = 1.0 / neuron.tau if leak is None else leak
@@ -226,13 +290,24 @@ def lif_composed(
 
 
 class ParametricLIF(Module):
-    """A layer whose time constant is learned: ``1 / tau = sigmoid(w)``, one w for the layer (Fang et al. 2021).
+    """A layer whose time constant is learned: ``1 / tau = sigmoid(w)``, one w for the layer.
+
+    Source: Fang et al. 2021, arXiv 2007.05785.
 
     Args:
         neuron: the constants; its tau (> 1, finite) is where learning starts.
 
     Raises:
         ConfigError: learning cannot start from that tau.
+
+    Example:
+        >>> from minispike import Tensor
+        >>> from minispike.snn.neurons import LIFNeuron, ParametricLIF
+        >>> layer = ParametricLIF(LIFNeuron(tau=2.0))
+        >>> spikes, v = layer(Tensor([[1.5], [1.5]]))
+        >>> spikes.sum().backward()
+        >>> layer.w.grad.item() > 0  # a larger w is a shorter tau, which would have fired sooner
+        True
     """
 
     def __init__(self, neuron: LIFNeuron) -> None:
@@ -252,8 +327,8 @@ def leaky_integrator(x: Tensor, tau: float = 2.0, v: Tensor | None = None) -> tu
 
     Args:
         x: ``[T, ...]``.
-        tau: time constant in time steps, >= 1.
-        v: ``[...]`` potential before the first step; None: 0.
+        tau: time constant in time steps, >= 1, default 2.
+        v: ``[...]`` potential before the first step, in the unit of x; None: 0.
 
     Returns:
         Potentials ``[T, ...]`` and the last of them ``[...]``.
@@ -261,6 +336,13 @@ def leaky_integrator(x: Tensor, tau: float = 2.0, v: Tensor | None = None) -> tu
     Raises:
         ConfigError: tau < 1.
         ShapeError: x has no time step, or v is not of the shape of a step.
+
+    Example:
+        >>> from minispike import Tensor
+        >>> from minispike.snn.neurons import leaky_integrator
+        >>> potentials, last = leaky_integrator(Tensor([[1.0], [1.0], [0.0]]))
+        >>> potentials.numpy().tolist()
+        [[0.5], [0.75], [0.375]]
     """
     if not tau >= 1:
         raise ConfigError(problem("tau", expected="a number >= 1", got=str(tau), hint="tau=2.0"))

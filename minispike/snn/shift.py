@@ -44,18 +44,34 @@ def shift_tokens(x: Tensor, channels: int, mask: Array | None = None) -> Tensor:
 
     Args:
         x: ``[..., B, L, D]``.
-        channels: at most D / 2. Beyond the ends there are zeros.
+        channels: at most D / 2, which is not checked. Beyond the ends there are zeros.
         mask: ``[B, L, 1]``, ones for tokens and zeros for padding, which no token sees as its next. None: no padding.
 
     Returns:
         ``[..., B, L, D]``.
+
+    Example:
+        >>> from minispike import Tensor
+        >>> from minispike.snn.shift import shift_tokens
+        >>> x = Tensor([[[1, 10, 100], [2, 20, 200], [3, 30, 300]]])  # [B, L, D]
+        >>> shift_tokens(x, channels=1).numpy().tolist()
+        [[[0.0, 20.0, 100.0], [1.0, 30.0, 200.0], [2.0, 0.0, 300.0]]]
     """
     own = None if mask is None else copied(mask, x.dtype, module=array_module(x.array))
     return ShiftTokens(channels, own)(x)
 
 
 def shift_tokens_composed(x: Tensor, channels: int, mask: Array | None = None) -> Tensor:
-    """`shift_tokens` in elementary ops."""
+    """`shift_tokens` in elementary ops, which can be differentiated twice; Args and Returns are the same.
+
+    Example:
+        >>> import numpy as np
+        >>> from minispike import Tensor
+        >>> from minispike.snn.shift import shift_tokens_composed
+        >>> x, mask = Tensor([[[1, 10], [2, 20], [3, 30]]]), np.array([[[1], [1], [0]]])  # the last token is padding
+        >>> shift_tokens_composed(x, 1, mask).numpy().tolist()  # the one before it does not see its 30
+        [[[0.0, 20.0], [1.0, 0.0], [2.0, 0.0]]]
+    """
     c = channels
     masked = x if mask is None else x * mask
     gap = Tensor._of(array_module(x.array).zeros_like(x.array[..., :1, :c]))

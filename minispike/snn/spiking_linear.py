@@ -133,16 +133,25 @@ def spiking_linear(
         weight, bias: of the linear map, ``[out, in]`` and ``[out]``.
         norm_weight, norm_bias: of the layer norm, ``[out]``.
         neuron: the constants.
-        eps: added to the variance (dimensionless).
+        eps: added to the variance (dimensionless), default 1e-5.
         time_steps: T, where x is not to say it.
         counts: x are spikes or counts of them, whole numbers from 0 to 255, which backward keeps in a byte each. It
-            is not looked whether they are.
+            is not looked whether they are. Default False.
 
     Returns:
         Spikes ``[T, ..., out]``, 0 or 1 in the type that x and the weights have together.
 
     Raises:
         ShapeError: as `minispike.nn.functional.normed_linear` and `minispike.snn.neurons.lif`.
+
+    Example:
+        >>> from minispike import Tensor
+        >>> from minispike.snn.neurons import LIFNeuron
+        >>> from minispike.snn.spiking_linear import spiking_linear
+        >>> weight, zero, gain = Tensor([[1.0], [-1.0]]), Tensor([0.0, 0.0]), Tensor([1.5, 1.5])
+        >>> spikes = spiking_linear(Tensor([[7.0]]), weight, zero, gain, zero, LIFNeuron(), time_steps=4)  # [T, out]
+        >>> spikes.transpose().numpy().tolist()  # of the currents 1.5 and -1.5
+        [[0.0, 1.0, 0.0, 1.0], [0.0, 0.0, 0.0, 0.0]]
     """
     steps = check_steps(x, None, time_steps)
     return SpikingLinear(neuron, steps, eps, counts)(x, weight, bias, norm_weight, norm_bias)
@@ -159,6 +168,22 @@ def spiking_linear_composed(
     eps: float = 1e-5,
     time_steps: int | None = None,
 ) -> Tensor:
-    """`spiking_linear` in elementary ops, one time step after the other."""
+    """`spiking_linear` in elementary ops, one time step after the other.
+
+    Args:
+        x, weight, bias, norm_weight, norm_bias, neuron, eps, time_steps: as for `spiking_linear`.
+
+    Returns:
+        Spikes ``[T, ..., out]``.
+
+    Example:
+        >>> from minispike import Tensor
+        >>> from minispike.snn.neurons import LIFNeuron
+        >>> from minispike.snn.spiking_linear import spiking_linear_composed
+        >>> weight, zero, gain = Tensor([[1.0], [-1.0]]), Tensor([0.0, 0.0]), Tensor([3.0, 3.0])
+        >>> spikes = spiking_linear_composed(Tensor([[7.0]]), weight, zero, gain, zero, LIFNeuron(), time_steps=2)
+        >>> spikes.numpy().tolist()  # currents of 3 and -3
+        [[1.0, 0.0], [1.0, 0.0]]
+    """
     current = normed_linear_composed(x, weight, bias, norm_weight, norm_bias, eps)
     return lif_composed(current, neuron, time_steps=time_steps)[0]

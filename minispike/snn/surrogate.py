@@ -39,10 +39,21 @@ class Surrogate:
     slower. A class that overrides `derivative` alone does not inherit `cuda`: see `cuda_derivative`.
 
     Args:
-        alpha: inverse width, > 0.
+        alpha: inverse width (per unit of membrane potential), > 0; default 1 here; each subclass has its own.
 
     Raises:
         ConfigError: alpha is not positive.
+
+    Example:
+        >>> from minispike import Tensor
+        >>> from minispike.snn.surrogate import Surrogate, spike
+        >>> class StraightThrough(Surrogate):
+        ...     def derivative(self, u):
+        ...         return 0.0 * u + 1.0
+        >>> u = Tensor([-3.0, 0.5], requires_grad=True)
+        >>> spike(u, StraightThrough()).sum().backward()
+        >>> u.grad.numpy().tolist()
+        [1.0, 1.0]
     """
 
     cuda: ClassVar[str | None] = None
@@ -73,7 +84,19 @@ class Surrogate:
 
 @dataclass(frozen=True)
 class ATan(Surrogate):
-    """The arc tangent; its long tails keep far neurons learning. The choice of the reference SpikeBERT."""
+    """The arc tangent; its long tails keep far neurons learning. The choice of the reference SpikeBERT.
+
+    ``S'(u) = alpha / 2 / (1 + (pi/2 alpha u)^2)`` (Fang et al. 2021, arXiv 2007.05785).
+
+    Args:
+        alpha: inverse width (per unit of membrane potential), > 0, default 2.
+
+    Example:
+        >>> import numpy as np
+        >>> from minispike.snn.surrogate import ATan
+        >>> ATan().derivative(np.array([-1.0, 0.0, 1.0])).round(3).tolist()
+        [0.092, 1.0, 0.092]
+    """
 
     cuda = "alpha / 2 / (1 + square(PI / 2 * z))"
     alpha: float = 2.0
@@ -90,7 +113,19 @@ class ATan(Surrogate):
 
 @dataclass(frozen=True)
 class Sigmoid(Surrogate):
-    """The logistic function."""
+    """The logistic function.
+
+    ``S'(u) = alpha S (1 - S)`` with ``S = 1 / (1 + exp(-alpha u))`` (Zenke and Vogels 2021).
+
+    Args:
+        alpha: inverse width (per unit of membrane potential), > 0, default 4.
+
+    Example:
+        >>> import numpy as np
+        >>> from minispike.snn.surrogate import Sigmoid
+        >>> Sigmoid().derivative(np.array([-1.0, 0.0, 1.0])).round(3).tolist()
+        [0.071, 1.0, 0.071]
+    """
 
     cuda = "alpha * sigmoid(z) * (1 - sigmoid(z))"
     alpha: float = 4.0
@@ -105,7 +140,19 @@ class Sigmoid(Surrogate):
 
 @dataclass(frozen=True)
 class FastSigmoid(Surrogate):
-    """The fast sigmoid of SuperSpike: no exponential. Its step is ``2 / alpha`` high rather than 1."""
+    """The fast sigmoid of SuperSpike: no exponential. Its step is ``2 / alpha`` high rather than 1.
+
+    ``S'(u) = 1 / (1 + |alpha u|)^2`` (Zenke and Ganguli 2018, arXiv 1705.11146).
+
+    Args:
+        alpha: inverse width (per unit of membrane potential), > 0, default 10.
+
+    Example:
+        >>> import numpy as np
+        >>> from minispike.snn.surrogate import FastSigmoid
+        >>> FastSigmoid().derivative(np.array([-0.9, 0.0, 0.1])).round(3).tolist()
+        [0.01, 1.0, 0.25]
+    """
 
     cuda = "1 / square(1 + fabs(z))"
     alpha: float = 10.0
@@ -119,7 +166,19 @@ class FastSigmoid(Surrogate):
 
 @dataclass(frozen=True)
 class Triangle(Surrogate):
-    """A tent of base ``2 / alpha``: neurons further from threshold do not learn."""
+    """A tent of base ``2 / alpha``: neurons further from threshold do not learn.
+
+    ``S'(u) = alpha max(0, 1 - |alpha u|)`` (Esser et al. 2016, arXiv 1603.08270).
+
+    Args:
+        alpha: inverse width (per unit of membrane potential), > 0, default 1.
+
+    Example:
+        >>> import numpy as np
+        >>> from minispike.snn.surrogate import Triangle
+        >>> Triangle().derivative(np.array([-2.0, 0.0, 0.25])).tolist()
+        [0.0, 1.0, 0.75]
+    """
 
     cuda = "fabs(z) > 1 ? 0 : alpha * (1 - fabs(z))"
     alpha: float = 1.0
@@ -134,7 +193,19 @@ class Triangle(Surrogate):
 
 @dataclass(frozen=True)
 class Rectangle(Surrogate):
-    """A box of width ``1 / alpha`` and area 1."""
+    """A box of width ``1 / alpha`` and area 1.
+
+    ``S'(u) = alpha`` where ``|alpha u| < 1/2``, else 0 (Wu et al. 2018, arXiv 1706.02609).
+
+    Args:
+        alpha: inverse width (per unit of membrane potential), > 0, default 1.
+
+    Example:
+        >>> import numpy as np
+        >>> from minispike.snn.surrogate import Rectangle
+        >>> Rectangle(alpha=2.0).derivative(np.array([-0.3, 0.0, 0.2])).tolist()
+        [0.0, 2.0, 2.0]
+    """
 
     cuda = "fabs(z) < real(0.5) ? alpha : 0"
     alpha: float = 1.0
@@ -148,7 +219,19 @@ class Rectangle(Surrogate):
 
 @dataclass(frozen=True)
 class Gaussian(Surrogate):
-    """The bell curve of standard deviation ``1 / alpha``."""
+    """The bell curve of standard deviation ``1 / alpha``.
+
+    ``S'(u) = alpha exp(-(alpha u)^2 / 2) / sqrt(2 pi)`` (Wu et al. 2018, arXiv 1706.02609).
+
+    Args:
+        alpha: inverse width (per unit of membrane potential), > 0, default 2.
+
+    Example:
+        >>> import numpy as np
+        >>> from minispike.snn.surrogate import Gaussian
+        >>> Gaussian().derivative(np.array([-0.5, 0.0, 2.0])).round(3).tolist()
+        [0.484, 0.798, 0.0]
+    """
 
     cuda = "alpha * exp(-square(z) / 2) / sqrt(2 * PI)"
     alpha: float = 2.0
@@ -173,7 +256,18 @@ SURROGATES: dict[str, type[Surrogate]] = {
 
 
 def fire(u: Array, surrogate: Surrogate) -> Array:
-    """1 where ``u >= 0``, else 0, in the type of ``u``; under `smooth_spikes` the primitive."""
+    """1 where ``u >= 0``, else 0, in the type of ``u``; under `smooth_spikes` the primitive.
+
+    Args:
+        u: membrane potential above threshold, of any shape.
+        surrogate: whose primitive that is.
+
+    Example:
+        >>> import numpy as np
+        >>> from minispike.snn.surrogate import ATan, fire
+        >>> fire(np.array([-0.5, 0.0, 0.5]), ATan()).tolist()  # at the threshold it fires
+        [0.0, 1.0, 1.0]
+    """
     return surrogate.primitive(u) if spikes_are_smooth() else (u >= 0).astype(u.dtype)
 
 
@@ -196,6 +290,18 @@ def spike(u: Tensor, surrogate: Surrogate) -> Tensor:
 
     Args:
         u: any shape.
-        surrogate: one of `SURROGATES`.
+        surrogate: one of `SURROGATES`, or of your own.
+
+    Returns:
+        0 or 1, of the shape and type of u; under `smooth_spikes` the surrogate's primitive.
+
+    Example:
+        >>> from minispike import Tensor
+        >>> from minispike.snn.surrogate import Triangle, spike
+        >>> u = Tensor([-0.5, 0.0, 2.0], requires_grad=True)
+        >>> s = spike(u, Triangle())
+        >>> s.sum().backward()
+        >>> s.numpy().tolist(), u.grad.numpy().tolist()
+        ([0.0, 1.0, 1.0], [0.5, 1.0, 0.0])
     """
     return Spike(surrogate)(u)
