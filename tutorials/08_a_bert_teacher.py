@@ -110,8 +110,8 @@ for ax, layer in zip(figure.subplots(1, 2), (0, 2), strict=True):
 show(figure)
 
 # %% [markdown]
-# **What we saw.** On the left every token is itself. On the right the tokens have grown alike: what the sentence says
-# as a whole has spread over all of them. That is what one reads off at `[CLS]`.
+# **What we saw.** On the left every token is itself. On the right some have grown alike, and *was* and *never* have
+# joined `[CLS]`: what the sentence says has been gathered there, where the classifier reads it.
 #
 # ## Probing: what is where?
 #
