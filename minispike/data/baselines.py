@@ -40,6 +40,11 @@ def majority_class(labels: ArrayLike) -> int:
 
     Raises:
         DataError: there is no label.
+
+    Example:
+        >>> from minispike.data.baselines import majority_class
+        >>> majority_class([2, 0, 2, 1]), majority_class([1, 0])
+        (2, 0)
     """
     return int(np.argmax(np.bincount(_labels("labels", labels))))
 
@@ -54,6 +59,18 @@ class BagOfWords:
         weights: [V, C] float64, what each token says for each label; the token ``""`` holds the biases.
         l2: the strength of the regularisation that was the best on dev.
         dev_accuracy: the share of dev labels found, 0 to 1.
+
+    Example:
+        >>> import numpy as np
+        >>> from minispike.data.baselines import BagOfWords
+        >>> from minispike.data.text import Examples
+        >>> train = Examples(("good film", "bad film", "good plot", "bad plot"), np.array([1, 0, 1, 0]))
+        >>> model = BagOfWords.fit(train, train, num_labels=2)
+        >>> model.predict(["a good book", "a bad book"]).tolist()
+        [1, 0]
+        >>> first, second = model.predict(["bad , not good", "good , not bad"])  # the order of words is lost on it
+        >>> bool(first == second)
+        True
     """
 
     vocabulary: dict[str, int]
