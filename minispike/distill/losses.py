@@ -19,6 +19,13 @@ class Alignment:
 
     The defaults mend what the authors' program does: there ``reach`` is "early", padding counts, and the loss is
     divided by the batch size twice.
+
+    Example:
+        >>> from minispike.distill.losses import Alignment, layer_map
+        >>> layer_map(depth=4, teacher_layers=12), layer_map(4, 12, Alignment(reach="early"))
+        ((3, 6, 9, 12), (1, 4, 7, 10))
+        >>> layer_map(depth=4, teacher_layers=12, alignment=Alignment(layers=(0, 4, 8, 12)))
+        (0, 4, 8, 12)
     """
 
     layers: tuple[int, ...] = field(default=(), metadata={"help": "teacher layer of each block; []: as reach says"})
@@ -37,7 +44,15 @@ class Alignment:
 
 @dataclass(frozen=True)
 class LossWeights:
-    """The weight of each term, 0 to leave it out (and not compute it), and the temperature of the logits term."""
+    """The weight of each term, 0 to leave it out (and not compute it), and the temperature of the logits term.
+
+    Example:
+        >>> from minispike.distill.losses import LossWeights
+        >>> LossWeights(features=0.0, logits=0.0, cross_entropy=0.0)  # doctest: +ELLIPSIS
+        Traceback (most recent call last):
+            ...
+        minispike.errors.ConfigError: weights: expected a weight > 0 among features, embedding, ..., got none; ...
+    """
 
     features: float = field(default=0.3, metadata={"help": "hidden states of the mapped layers"})
     embedding: float = field(default=0.0, metadata={"help": "embedding table, against the teacher's"})
@@ -73,6 +88,16 @@ def feature_loss(
 
     Raises:
         ShapeError: numbers of layers or widths differ.
+
+    Example:
+        >>> import numpy as np
+        >>> from minispike import Tensor
+        >>> from minispike.distill.losses import feature_loss
+        >>> student, teacher = Tensor([[[1.0, 2.0], [3.0, 4.0]]]), np.zeros((1, 2, 2))  # [B, L, D] = [1, 2, 2]
+        >>> feature_loss([student], [teacher], mask=None).item()  # (1 + 4 + 9 + 16) / 4
+        7.5
+        >>> feature_loss([student], [teacher], mask=np.array([[True, False]])).item()  # (1 + 4) / 2
+        2.5
     """
     if len(features) != len(targets) or features[0].shape != targets[0].shape:
         expected = f"{len(features)} layers of {features[0].shape}"
@@ -84,7 +109,15 @@ def feature_loss(
 
 def embedding_loss(table: Tensor, target: Array) -> Tensor:
     """The mean squared difference of two embedding tables ``[V, D_t]``: `SpikeBERT.projected_embedding` and the
-    teacher's."""
+    teacher's.
+
+    Example:
+        >>> import numpy as np
+        >>> from minispike import Tensor
+        >>> from minispike.distill.losses import embedding_loss
+        >>> embedding_loss(Tensor([[1.0, 2.0], [3.0, 4.0]]), np.ones((2, 2))).item()  # (0 + 1 + 4 + 9) / 4
+        3.5
+    """
     return masked_mse(table, target)
 
 
@@ -97,6 +130,13 @@ def layer_map(depth: int, teacher_layers: int, alignment: Alignment = Alignment(
 
     Raises:
         ConfigError: not one layer a block, or one the teacher has not.
+
+    Example:
+        >>> from minispike.distill.losses import Alignment, layer_map
+        >>> layer_map(depth=6, teacher_layers=12)
+        (2, 4, 6, 8, 10, 12)
+        >>> layer_map(depth=6, teacher_layers=12, alignment=Alignment(reach="early"))
+        (1, 3, 5, 7, 9, 11)
     """
     spaced = (
         (i * teacher_layers // depth + 1 for i in range(depth))

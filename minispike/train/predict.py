@@ -24,6 +24,16 @@ def predict_logits(
         encoded: the texts, at least one.
         batch_size: texts at a time.
         pad_id: the padding token.
+
+    Example:
+        >>> import numpy as np
+        >>> from minispike import Tensor
+        >>> from minispike.data.tokenizer import Encoded
+        >>> from minispike.train.predict import predict_logits
+        >>> texts = Encoded((np.arange(4), np.arange(2), np.arange(3)), None, truncated=0.0, unknown=0.0)
+        >>> count = lambda ids, mask, segments: Tensor(mask.sum(axis=1, keepdims=True).astype(np.float32))
+        >>> predict_logits(count, texts, batch_size=2).tolist()  # computed from short to long, handed out as they came
+        [[4.0], [2.0], [3.0]]
     """
 
     def answers(batch: Batch) -> "np.ndarray[Any, Any]":
