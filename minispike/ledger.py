@@ -55,7 +55,13 @@ MATRIX_KINDS = ("linear", "attention", "head")
 
 @dataclass(frozen=True)
 class Cost:
-    """What an operation that is no product of matrices is charged for each element, and why so."""
+    """What an operation that is no product of matrices is charged for each element, and why so.
+
+    Example:
+        >>> from minispike.ledger import COSTS
+        >>> COSTS["norm"].macs, COSTS["norm"].accumulates  # for each number that is normalised
+        (3, 2)
+    """
 
     macs: int
     accumulates: int
@@ -108,6 +114,11 @@ class EnergyRow:
             matrices.
         accumulates, macs: what is executed.
         picojoule: the energy of the two, in pJ.
+
+    Example:
+        >>> from minispike.ledger import AC_PICOJOULE, EnergyRow
+        >>> EnergyRow("fc", "linear", dense_macs=100, accumulates=10, macs=0, picojoule=10 * AC_PICOJOULE).picojoule
+        9.0
     """
 
     name: str
@@ -120,7 +131,16 @@ class EnergyRow:
 
 @dataclass(frozen=True)
 class Ledger:
-    """The rows of one network, and their sums for a mean sentence."""
+    """The rows of one network, and their sums for a mean sentence.
+
+    Example:
+        >>> from minispike.ledger import EnergyRow, Ledger
+        >>> spiking = EnergyRow("fc", "linear", dense_macs=1000, accumulates=200, macs=0, picojoule=180.0)
+        >>> norm = EnergyRow("norm", "norm", dense_macs=0, accumulates=20, macs=30, picojoule=156.0)
+        >>> ledger = Ledger("a layer", (spiking, norm))
+        >>> round(ledger.total_mj * 1e9), round(ledger.matrix_mj * 1e9)  # in pJ: everything, and matrices alone
+        (336, 180)
+    """
 
     name: str
     rows: tuple[EnergyRow, ...]
@@ -175,6 +195,14 @@ class EnergyReport:
         teacher: the BERT it learned from, or None.
         sentences, tokens: how many were measured.
         convention: see `Convention`.
+
+    Example:
+        >>> from minispike.ledger import EnergyReport, EnergyRow, Ledger
+        >>> student = Ledger("student", (EnergyRow("fc", "linear", 1000, accumulates=500, macs=0, picojoule=450.0),))
+        >>> twin = Ledger("twin", (EnergyRow("fc", "linear", 1000, accumulates=0, macs=1000, picojoule=4600.0),))
+        >>> report = EnergyReport(student, twin, teacher=None, sentences=1, tokens=5, convention="mac")
+        >>> round(report.ratio, 4)  # half as many operations, and 0.9 pJ instead of 4.6 for each
+        0.0978
     """
 
     student: Ledger
