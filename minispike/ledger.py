@@ -171,7 +171,15 @@ class Ledger:
         return sum(row.accumulates for row in self.rows)
 
     def by_kind(self) -> dict[str, float]:
-        """Energy in mJ by kind of row, in the order of the network."""
+        """Energy in mJ by kind of row, in the order of the network.
+
+        Example:
+            >>> from minispike.ledger import EnergyRow, Ledger
+            >>> rows = [EnergyRow(name, "linear", 100, accumulates=100, macs=0, picojoule=90.0) for name in ("q", "k")]
+            >>> ledger = Ledger("all", (*rows, EnergyRow("norm", "norm", 0, accumulates=20, macs=30, picojoule=156.0)))
+            >>> {kind: round(energy * 1e9) for kind, energy in ledger.by_kind().items()}  # in pJ
+            {'linear': 180, 'norm': 156}
+        """
         sums: dict[str, float] = {}
         for row in self.rows:
             sums[row.kind] = sums.get(row.kind, 0.0) + row.picojoule * 1e-9
@@ -252,7 +260,15 @@ class EnergyReport:
         }
 
     def to_text(self) -> str:
-        """The report as a table, with formula and assumptions."""
+        """The report as a table, with formula and assumptions.
+
+        Example:
+            >>> from minispike.ledger import EnergyReport, EnergyRow, Ledger
+            >>> ledger = Ledger("student", (EnergyRow("fc", "linear", 1000, accumulates=500, macs=0, picojoule=450.0),))
+            >>> report = EnergyReport(ledger, ledger, teacher=None, sentences=2, tokens=11, convention="mac")
+            >>> print(report.to_text().splitlines()[0])
+            Energy of a sentence (mean of 2, 5.5 tokens; convention 'mac')
+        """
         measured = f"mean of {self.sentences}, {self.tokens / self.sentences:.1f} tokens"
         head = f"Energy of a sentence ({measured}; convention {self.convention!r})"
         lines = [head, "", f"{'':36}{'total':>12}{'matrices':>14}{'student / this':>16}{'matrices only':>15}"]

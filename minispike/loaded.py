@@ -129,6 +129,8 @@ class LoadedRun:
         0.5
         >>> run.energy(["so dull"]).tokens  # [CLS] and [SEP] among them
         8
+        >>> list(run.firing_rates(["so dull"]))[:2]  # by layer
+        ['embedding', 'blocks.0.attention.q']
     """
 
     path: Path
