@@ -10,10 +10,10 @@ class MinispikeError(Exception):
     Example:
         >>> import minispike
         >>> try:
-        ...     minispike.Tensor([1.0, 2.0]).reshape(3)
-        ... except minispike.MinispikeError as error:  # all of the errors below
-        ...     print(type(error).__name__, "-", error)
-        ShapeError - reshape: expected 2 elements, got shape (3,); try -1 for one axis
+        ...     minispike.Tensor([1.0, 2.0]).item()
+        ... except minispike.MinispikeError as error:
+        ...     print(error)
+        item: expected one element, got shape (2,); try sum() or mean()
     """
 
 
@@ -33,11 +33,11 @@ class DataError(MinispikeError):
     """A file of text or labels that cannot be used as it is.
 
     Example:
-        >>> from minispike.data.text import read_lines
-        >>> read_lines("nowhere.txt")  # doctest: +ELLIPSIS
+        >>> from minispike.data.text import read_text
+        >>> read_text("no_such_file.txt")
         Traceback (most recent call last):
             ...
-        minispike.errors.DataError: nowhere.txt: expected a readable file, got No such file or directory; try ...
+        minispike.errors.DataError: no_such_file.txt: ...
     """
 
 
@@ -45,13 +45,11 @@ class CheckpointError(MinispikeError):
     """Weights that are missing, truncated, foreign, or of other shapes than the model's.
 
     Example:
-        >>> import numpy as np
-        >>> from minispike.nn.layers import Linear
-        >>> layer = Linear(3, 2, np.random.default_rng(0))
-        >>> layer.load_state_dict({"weight": np.ones((2, 3))})  # doctest: +ELLIPSIS
+        >>> from minispike.nn.layers import LayerNorm
+        >>> LayerNorm(2).load_state_dict({})
         Traceback (most recent call last):
             ...
-        minispike.errors.CheckpointError: weights of Linear: expected the model's 2 tensors, got missing: bias; try ...
+        minispike.errors.CheckpointError: weights of LayerNorm: expected the model's 2 tensors, got missing: weight, ...
     """
 
 
@@ -60,10 +58,10 @@ class BackendError(MinispikeError):
 
     Example:
         >>> import minispike
-        >>> minispike.use("torch")
+        >>> minispike.use("coopy")
         Traceback (most recent call last):
             ...
-        minispike.errors.BackendError: backend: expected numpy or cupy, got 'torch'; try --backend numpy
+        minispike.errors.BackendError: backend: expected numpy or cupy, got 'coopy'; try --backend cupy
     """
 
 
@@ -71,31 +69,16 @@ class TeacherError(MinispikeError):
     """A teacher that lacks what distillation needs (hidden states, logits, a matching vocabulary).
 
     Example:
-        >>> from minispike.models.bert import Bert
-        >>> Bert.from_folder("nowhere")  # doctest: +ELLIPSIS
+        >>> from minispike.extras import extra
+        >>> extra("no_such_library")  # as where ONNX Runtime is missing
         Traceback (most recent call last):
             ...
-        minispike.errors.TeacherError: nowhere...config.json: expected a file, got no such file; try ...
+        minispike.errors.TeacherError: no_such_library: expected an installed library, got No module named ...
     """
 
 
 class TrainingError(MinispikeError):
-    """A run that cannot go on, such as a loss that is not a number.
-
-    Example:
-        >>> from pathlib import Path
-        >>> from types import SimpleNamespace
-        >>> import numpy as np
-        >>> from minispike.nn.layers import Linear
-        >>> from minispike.tensor import Tensor
-        >>> from minispike.train.loop import Keeper, TrainConfig, train
-        >>> task = SimpleNamespace(name="fit", model=Linear(1, 1, np.random.default_rng(0)), parts=lambda step: [None])
-        >>> task.losses = lambda part: {"loss": Tensor(float("nan"))}
-        >>> train(task, TrainConfig(workers=1), Keeper(Path("unused"), journal=None))  # doctest: +ELLIPSIS
-        Traceback (most recent call last):
-            ...
-        minispike.errors.TrainingError: fit, step 0: loss: expected a finite number, got nan; try ...
-    """
+    """A run that cannot go on, such as a loss that is not a number."""
 
 
 class RunFolderError(MinispikeError):
@@ -103,19 +86,19 @@ class RunFolderError(MinispikeError):
 
     Example:
         >>> import minispike
-        >>> minispike.load("nowhere")  # doctest: +ELLIPSIS
+        >>> minispike.load("no_such_run")
         Traceback (most recent call last):
             ...
-        minispike.errors.RunFolderError: nowhere: expected a run folder, got no such folder; try ...
+        minispike.errors.RunFolderError: no_such_run: expected a run folder, got no such folder; try ...
     """
 
 
 class ShapeError(MinispikeError, ValueError):
-    """Arrays whose shapes or types do not fit together.
+    """Arrays whose shapes or types do not fit together. It is a `ValueError` too, as NumPy's would be.
 
     Example:
         >>> import minispike
-        >>> minispike.Tensor([1.0, 2.0]) + minispike.Tensor([1.0, 2.0, 3.0])  # doctest: +ELLIPSIS
+        >>> minispike.Tensor([1.0, 2.0]) + [1.0, 2.0, 3.0]
         Traceback (most recent call last):
             ...
         minispike.errors.ShapeError: Add: expected shapes that fit together, got (2,) and (3,) ...
@@ -127,13 +110,12 @@ class AutogradError(MinispikeError, RuntimeError):
 
     Example:
         >>> import minispike
-        >>> x = minispike.Tensor([1.0, 2.0], requires_grad=True)
-        >>> loss = (x * x).sum()
-        >>> loss.backward()
-        >>> loss.backward()  # doctest: +ELLIPSIS
+        >>> x = minispike.Tensor(1.0, requires_grad=True)
+        >>> y = x * x
+        >>> y.backward(), y.backward()
         Traceback (most recent call last):
             ...
-        minispike.errors.AutogradError: backward: expected a graph that no backward pass has freed, got ...
+        minispike.errors.AutogradError: backward: expected a graph that no backward pass has freed, got a second ...
     """
 
 
@@ -142,16 +124,10 @@ class GradientError(MinispikeError, AssertionError):
 
     Example:
         >>> import minispike
-        >>> from minispike.ops.op import Op
-        >>> class Square(Op):
-        ...     def forward(self, x):
-        ...         return x * x
-        ...     def backward(self, grad, out, x):
-        ...         return (grad * x,)  # it should be 2 x
-        >>> minispike.check_grads(Square(), minispike.Tensor([1.0, 2.0], requires_grad=True))  # doctest: +ELLIPSIS
+        >>> minispike.check_grads(lambda x: minispike.Tensor(x.numpy()), minispike.Tensor(1.0, requires_grad=True))
         Traceback (most recent call last):
             ...
-        minispike.errors.GradientError: gradient by args[0] of shape (2,): expected ... ratio 0.5; ...
+        minispike.errors.GradientError: check_grads: expected outputs with a graph, got none; try ops of minispike, ...
     """
 
 
@@ -173,8 +149,8 @@ def warn(text: str) -> None:
         >>> import contextlib, sys
         >>> from minispike.errors import warn
         >>> with contextlib.redirect_stderr(sys.stdout):
-        ...     warn("no GPU was found: this will take an hour")
-        no GPU was found: this will take an hour
+        ...     warn("matplotlib is missing: no pictures")
+        matplotlib is missing: no pictures
     """
     if sys.stderr is not None:
         with suppress(OSError, ValueError):  # a reader that has gone away; a closed stream
