@@ -45,6 +45,9 @@ _POINTS = 400  # of a curve; more than a screen has pixels for would only make t
 def new_figure(width: float = WIDTH, height: float = 3.0) -> "Figure":
     """A figure of this size in inches, on its own: pyplot does not know of it.
 
+    Args:
+        width, height: in inches; by default `WIDTH` and 3.
+
     Raises:
         MinispikeError: matplotlib is not installed.
 
@@ -63,6 +66,12 @@ def new_figure(width: float = WIDTH, height: float = 3.0) -> "Figure":
 
 def new_axes(width: float = WIDTH, height: float = 3.0) -> "Axes":
     """The axes of a new figure of this size in inches.
+
+    Args:
+        width, height: as of `new_figure`.
+
+    Raises:
+        MinispikeError: matplotlib is not installed.
 
     Example:
         >>> from minispike.charts import new_axes
@@ -126,8 +135,8 @@ def loss_curves(
     Args:
         ax: axes to draw into, or None.
         rows: lines of a journal; those with ``step`` and some of the terms are drawn.
-        terms: which to draw; None: every numeric field but ``step``.
-        title: above the picture.
+        terms: which to draw; None, the default: every numeric field but ``step``.
+        title: above the picture; default none.
 
     Example:
         >>> from minispike.charts import loss_curves

@@ -33,7 +33,11 @@ def save_tensors(
     Args:
         path: the file.
         tensors: arrays on the host, by name.
-        notes: anything JSON can hold; kept in the file's header.
+        notes: anything JSON can hold; kept in the file's header. Default none.
+
+    Raises:
+        CheckpointError: ``safetensors`` is not installed.
+        OSError: the file cannot be written; what was there before stays.
 
     Example:
         >>> import tempfile
@@ -60,8 +64,11 @@ def load_tensors(path: str | Path, *, hint: str = "") -> tuple[Arrays, dict[str,
         path: the file.
         hint: how to go on where it is missing or damaged; by default, that is said of any file.
 
+    Returns:
+        The arrays by name, on the host, and the notes.
+
     Raises:
-        CheckpointError: no such file, a truncated or a foreign one.
+        CheckpointError: no such file, a truncated or a foreign one; or ``safetensors`` is not installed.
 
     Example:
         >>> from minispike.checkpoint import load_tensors

@@ -1,4 +1,4 @@
-"""Every hyper-parameter of `minispike distill`, in one frozen tree, and the presets that fill it."""
+"""Every hyper-parameter of ``minispike distill``, in one frozen tree, and the presets that fill it."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
@@ -26,6 +26,9 @@ def _at_least(least: float, section: Any, *names: str) -> None:
 class DataConfig:
     """What is read.
 
+    Raises:
+        ConfigError: a number is out of its range.
+
     Example:
         >>> from minispike.config import DataConfig
         >>> DataConfig(max_length=2)  # [CLS] and [SEP] leave no room for a word
@@ -52,6 +55,9 @@ class DataConfig:
 @dataclass(frozen=True)
 class TeacherConfig:
     """The teacher: given (a BERT folder or an ONNX file), or made from scratch in the shape below.
+
+    Raises:
+        ConfigError: a number is out of its range, or the heads do not divide the width.
 
     Example:
         >>> from minispike.config import TeacherConfig
@@ -92,7 +98,11 @@ class TeacherConfig:
 
 @dataclass(frozen=True)
 class RunConfig:
-    """One run of `minispike distill`.
+    """One run of ``minispike distill``.
+
+    Raises:
+        ConfigError: a number is out of its range, the backend is unknown, a size that the run finds is set by hand,
+            or stage 2 has transfer text and no room for it, or room and none.
 
     Example:
         >>> from minispike.config import RunConfig
@@ -246,6 +256,9 @@ PRESETS: dict[str, Callable[[], RunConfig]] = {
 
 def preset(name: str) -> RunConfig:
     """The configuration of a preset.
+
+    Args:
+        name: a key of `PRESETS`: tiny, mini, small, base or reference.
 
     Raises:
         ConfigError: there is no such preset.

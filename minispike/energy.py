@@ -80,8 +80,8 @@ def measure_energy(
     Args:
         model: the network.
         batches: the sentences, such as those of `in_order`; each counts alike.
-        teacher: the shape of the teacher, to compare with it too.
-        convention: see `Convention`.
+        teacher: the shape of the teacher, to compare with it too; default none.
+        convention: ``"mac"``, the default, or ``"paper"``; see `Convention`.
 
     Raises:
         DataError: there is no sentence.
@@ -205,8 +205,8 @@ def bert_ledger(
     Args:
         config: its shape. A pooler and a classifier are counted if it has ``num_labels``.
         lengths: tokens of each sentence; at least one.
-        convention: see `Convention`.
-        name: of the ledger.
+        convention: ``"mac"``, the default, or ``"paper"``; see `Convention`.
+        name: of the ledger; default ``BERT``.
 
     Raises:
         DataError: there is no sentence.

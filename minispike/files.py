@@ -12,6 +12,9 @@ from typing import IO, Any
 def named(path: str | Path) -> Iterator[None]:
     """Put the path into errors of the system within the block that name no file, such as that of a full disk.
 
+    Args:
+        path: of what is read or written there.
+
     Example:
         >>> from minispike.files import named
         >>> try:

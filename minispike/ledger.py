@@ -57,6 +57,11 @@ MATRIX_KINDS = ("linear", "attention", "head")
 class Cost:
     """What an operation that is no product of matrices is charged for each element, and why so.
 
+    Attributes:
+        macs: multiply-accumulates.
+        accumulates: accumulates.
+        why: in a sentence.
+
     Example:
         >>> from minispike.ledger import COSTS
         >>> COSTS["norm"].macs, COSTS["norm"].accumulates  # for each number that is normalised
@@ -132,6 +137,10 @@ class EnergyRow:
 @dataclass(frozen=True)
 class Ledger:
     """The rows of one network, and their sums for a mean sentence.
+
+    Attributes:
+        name: of the network.
+        rows: in the order of the network.
 
     Example:
         >>> from minispike.ledger import EnergyRow, Ledger

@@ -48,7 +48,11 @@ class _Notes(TypedDict):
 
 @dataclass(frozen=True)
 class Prediction:
-    """What the student says about a text: the likeliest label, and the probability of each label, 0 to 1.
+    """What the student says about a text.
+
+    Attributes:
+        label: the likeliest.
+        probabilities: of each label, 0 to 1; together 1.
 
     Example:
         >>> from minispike.loaded import Prediction
@@ -63,7 +67,13 @@ class Prediction:
 
 @dataclass(frozen=True)
 class ClassCount:
-    """Of one label: how many examples have it, how many were given it, and how many of those rightly.
+    """How one label fared.
+
+    Attributes:
+        label: its name.
+        examples: how many have it.
+        predicted: how many were given it.
+        right: how many of those have it.
 
     Example:
         >>> from minispike.loaded import ClassCount
@@ -80,7 +90,12 @@ class ClassCount:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """How good the student is on labelled texts: all of them together, and label by label.
+    """How good the student is on labelled texts.
+
+    Attributes:
+        result: of all of them together: accuracy, its interval, macro F1.
+        examples: how many.
+        classes: label by label, in the order of the labels' names.
 
     Example:
         >>> from minispike.loaded import ClassCount, Evaluation
@@ -143,6 +158,10 @@ class LoadedRun:
     def encode(self, texts: Sequence[str], pairs: Sequence[str] | None = None) -> Encoded:
         """The token ids of N texts, or of N pairs, cut to the length that the student was trained with.
 
+        Args:
+            texts: a list of N texts, or of the first texts of N pairs.
+            pairs: the N second texts; None, the default, for single texts.
+
         Raises:
             DataError: they are no texts, or single ones where the student has learned pairs, or the reverse.
         """
@@ -157,7 +176,14 @@ class LoadedRun:
         return self.tokenizer.encode(texts, pairs, self.config.data.max_length)
 
     def logits(self, texts: Sequence[str], pairs: Sequence[str] | None = None) -> "np.ndarray[Any, Any]":
-        """The logits ``[N, C]`` of N texts, or of N pairs, on the host."""
+        """The logits ``[N, C]`` of N texts, or of N pairs, on the host, in float32; without a text, ``[0, C]``.
+
+        Args:
+            texts, pairs: as of `encode`.
+
+        Raises:
+            DataError: as of `encode`.
+        """
         encoded = self.encode(texts, pairs)
         if not len(encoded):
             return np.empty((0, len(self.label_names)), dtype=np.float32)
@@ -165,7 +191,14 @@ class LoadedRun:
         return logits
 
     def predict(self, texts: Sequence[str], pairs: Sequence[str] | None = None) -> list[Prediction]:
-        """The label of each text, or of each pair, with the probabilities of all labels."""
+        """The label of each text, or of each pair, with the probabilities of all labels: the softmax of the logits.
+
+        Args:
+            texts, pairs: as of `encode`.
+
+        Raises:
+            DataError: as of `encode`.
+        """
         logits = self.logits(texts, pairs).astype(np.float64)
         shares = np.exp(logits - logits.max(axis=1, keepdims=True))
         shares /= shares.sum(axis=1, keepdims=True)
@@ -200,14 +233,26 @@ class LoadedRun:
     ) -> EnergyReport:
         """The energy of a mean text, next to a BERT of the same shape and, where known, the teacher.
 
+        Args:
+            texts, pairs: as of `encode`.
+            convention: ``"mac"``, the default, or ``"paper"``; see `minispike.ledger.Convention`.
+
         Raises:
-            DataError: there is no text.
+            DataError: there is no text; or as of `encode`.
+            ConfigError: an unknown convention.
         """
         batches = in_order(self.encode(texts, pairs), _BATCH, pad_id=self.tokenizer.pad_id)
         return measure_energy(self.model, batches, teacher_shape(self.path), convention)
 
     def firing_rates(self, texts: Sequence[str], pairs: Sequence[str] | None = None) -> dict[str, float]:
-        """Spikes for each neuron, token and time step, by layer, 0 to 1; see `Recorder.firing_rates`."""
+        """Spikes for each neuron, token and time step, by layer, 0 to 1; see `Recorder.firing_rates`.
+
+        Args:
+            texts, pairs: as of `encode`.
+
+        Raises:
+            DataError: as of `encode`.
+        """
         recorder = Recorder()
         with no_grad():
             for batch in in_order(self.encode(texts, pairs), _BATCH, pad_id=self.tokenizer.pad_id):
@@ -269,8 +314,12 @@ def save_student(path: Path, student: SpikeBERT, label_names: Sequence[str] = ()
     Args:
         path: the file.
         student: to be kept.
-        label_names: in the order of its logits.
-        pairs: whether its texts are pairs; None: it has learned no task.
+        label_names: in the order of its logits; default none.
+        pairs: whether its texts are pairs; None, the default: it has learned no task.
+
+    Raises:
+        CheckpointError: ``safetensors`` is not installed.
+        OSError: the file cannot be written.
 
     Example:
         >>> import tempfile
@@ -291,6 +340,9 @@ def save_student(path: Path, student: SpikeBERT, label_names: Sequence[str] = ()
 
 def load_student(path: Path) -> tuple[SpikeBERT, tuple[str, ...]]:
     """A student and the names of its labels.
+
+    Args:
+        path: a file that `save_student` wrote.
 
     Raises:
         CheckpointError: the file is missing, damaged, or holds something else.

@@ -51,7 +51,13 @@ class ModelResult:
 
     @classmethod
     def measure(cls, name: str, labels: ArrayLike, predictions: ArrayLike, num_labels: int, note: str = "") -> Self:
-        """The result of these predictions (integers ``[N]``, as the labels).
+        """The result of these predictions.
+
+        Args:
+            name: of the model.
+            labels, predictions: integers ``[N]`` in 0 to ``num_labels`` - 1, N >= 1.
+            num_labels: C, number of classes.
+            note: default none.
 
         Raises:
             DataError: there is no label, or one outside of the ``num_labels`` classes.

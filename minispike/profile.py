@@ -114,8 +114,8 @@ def profiled(*, memory: bool = False) -> Iterator[Profile]:
     """Within the block, in this thread, ops are recorded; a block within it has them to itself.
 
     Args:
-        memory: record bytes (of the backend in use) and matrix products too. That takes time: the seconds then say
-            little.
+        memory: record bytes (of the backend in use) and matrix products too; default false. That takes time: the
+            seconds then say little.
 
     Example:
         >>> import numpy as np
@@ -197,7 +197,8 @@ class Floor:
     """Products of matrices by themselves, made of random numbers.
 
     Args:
-        products: how often each is made, by the name of the op that makes it.
+        products: how often each is made, by the name of the op that makes it. A product ``(n, r, k, c)`` is of n
+            pairs of matrices ``[r, k]`` and ``[k, c]``.
         dtype: of the numbers.
         module: array module that multiplies.
 
@@ -320,8 +321,8 @@ def profile_step(
     Args:
         loss: the forward pass, to one number; called once a step.
         optimiser: of the parameters, which are changed.
-        steps: that count; two come before them, and one looks at memory and products.
-        learning_rate, clip: of a step, and of the norm of its gradient (0: any).
+        steps: that count, by default 10; two come before them, and one looks at memory and products.
+        learning_rate, clip: of a step, default 1e-3, and of the norm of its gradient, default 1 (0: any).
 
     Raises:
         ConfigError: no step is asked for.

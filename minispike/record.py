@@ -66,7 +66,7 @@ def membrane_trace(current: Array, neuron: LIFNeuron, time_steps: int | None = N
     Args:
         current: ``[T, N]``, or ``[1, N]`` for one that stays the same.
         neuron: the constants.
-        time_steps: T, where ``current`` is not to say it.
+        time_steps: T, where ``current`` is not to say it; None, the default: its length.
 
     Raises:
         ShapeError: ``current`` has another number of steps than ``time_steps``.
@@ -140,7 +140,7 @@ class Recorder:
     Only tokens count, not padding: tell `batch` the mask before each forward pass.
 
     Args:
-        keep: keep the spikes and currents of the first sentence of the first batch for `recording`.
+        keep: keep the spikes and currents of the first sentence of the first batch for `recording`; default false.
 
     Example:
         >>> import numpy as np
@@ -266,6 +266,12 @@ def record_sentence(model: SpikeBERT, input_ids: Array) -> Recording:
     Args:
         model: the network.
         input_ids: integers ``[L]``, without padding.
+
+    Returns:
+        The sentence, with what `Recording.trace` needs.
+
+    Raises:
+        ShapeError: the ids are no integers ``[L]``, or more than the network reads, or one is not in its vocabulary.
 
     Example:
         >>> import numpy as np

@@ -27,7 +27,13 @@ T = TypeVar("T", bound="DataclassInstance")
 
 
 class FieldHelp(NamedTuple):
-    """One setting in a command's help: dotted key, type, default as TOML (or ``required``), meaning.
+    """One setting in a command's help.
+
+    Attributes:
+        key: dotted, such as ``student.depth``.
+        type: in words.
+        default: as TOML, or ``required``.
+        help: what it means.
 
     Example:
         >>> from minispike.settings import fields_help
@@ -104,6 +110,9 @@ def to_toml(instance: "DataclassInstance") -> str:
 
     Floats are written with all their digits, and as ``inf`` or ``nan`` where they are that.
 
+    Raises:
+        ConfigError: as `to_mapping`.
+
     Example:
         >>> from minispike.settings import to_toml
         >>> from minispike.train.schedule import Schedule
@@ -117,6 +126,11 @@ def to_toml(instance: "DataclassInstance") -> str:
 
 def read_toml(cls: type[T], path: str | Path, base: T | None = None) -> T:
     """Read ``cls`` from a TOML file; what the file leaves out comes from ``base``, or else from the defaults.
+
+    Args:
+        cls: a dataclass.
+        path: the file, in UTF-8.
+        base: an instance of ``cls``; None, the default: the defaults of its fields.
 
     Raises:
         ConfigError: as `from_mapping`, with the file's name in front; for a file that cannot be read, or is

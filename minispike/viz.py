@@ -56,8 +56,8 @@ def spike_raster(
         spikes: ``[T, L, N]`` of one sentence, or ``[1, L, N]`` for an input that stays the same. A count
             above 1 is darker the larger it is.
         tokens: L labels; None, or those that the font lacks: positions.
-        neurons: draw at most the first so many.
-        title: above the picture.
+        neurons: draw at most the first so many, by default 64.
+        title: above the picture; default none.
 
     Raises:
         DataError: the array has not three axes, or the labels are not as many as the tokens.
@@ -98,6 +98,11 @@ def label_tokens(ax: "Axes", tokens: Sequence[str] | None, length: int) -> None:
     """Put tokens under the columns of a raster, or their positions where they are too many or not in the
     font.
 
+    Args:
+        ax: whose columns 0, 1, ... they are.
+        tokens: as many as ``length``, or None: positions.
+        length: L; beyond 48, every second, third, ... position is told.
+
     Example:
         >>> from minispike.charts import new_axes
         >>> from minispike.viz import label_tokens
@@ -128,8 +133,8 @@ def attention_map(
         scores: ``[L, L]`` of one head at one time step, or a mean over them: the weights of a softmax, or the spikes
             that a query and a key have in common. The lightest grey is 0, or the lowest score below it.
         tokens: L labels; None, or those that the font lacks: positions.
-        title: above the picture.
-        label: of the scale beside it.
+        title: above the picture; default none.
+        label: of the scale beside it; default ``score``.
 
     Raises:
         DataError: the scores are no square, or the labels are not as many as the tokens.
@@ -168,8 +173,8 @@ def membrane_trace(ax: "Axes | None", trace: MembraneTrace, cell: int = 0, title
     Args:
         ax: axes to draw into, or None.
         trace: from `minispike.record.membrane_trace`.
-        cell: which of its N neurons.
-        title: above the picture.
+        cell: which of its N neurons; default the first.
+        title: above the picture; default none.
 
     Example:
         >>> import numpy as np
@@ -212,8 +217,8 @@ def surrogate_plot(
     Args:
         ax: axes to draw into, or None.
         surrogates: by the name in the legend.
-        derivative: draw the derivatives; False: the smooth steps, with the true step.
-        reach: draw from -reach to reach.
+        derivative: draw the derivatives, as by default; False: the smooth steps, with the true step.
+        reach: draw from -reach to reach, default 2, in the unit of the potential.
 
     Example:
         >>> from minispike.snn.surrogate import ATan

@@ -167,6 +167,10 @@ class OnnxTeacher:
             layers: hidden states to return, by default those the teacher was made with.
             logits: True asks for them, False leaves them out, None returns them if the teacher has them.
 
+        Returns:
+            Hidden states, one ``[B, L, D]`` for each of the layers, and logits ``[B, C]`` or None: float32, on the
+            host.
+
         Raises:
             TeacherError: an id beyond the vocabulary, more tokens than positions, an unknown layer, logits
                 asked of a teacher without a classifier, or whatever else ONNX Runtime refuses.

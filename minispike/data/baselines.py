@@ -53,6 +53,8 @@ def majority_class(labels: ArrayLike) -> int:
 class BagOfWords:
     """A softmax regression on the words, punctuation marks and Chinese characters that a text has.
 
+    The head of this module has the loss and how it is minimised.
+
     Attributes:
         vocabulary: the row of ``weights`` for each token of the training texts, lower-cased. A word of the
             second text of a pair is another token than the same word of the first text.
@@ -109,7 +111,11 @@ class BagOfWords:
         return best
 
     def predict(self, texts: Sequence[str], pairs: Sequence[str] | None = None) -> _Ints:
-        """The labels [N] int64 of N texts, or of N pairs.
+        """The labels [N] int64 of N texts, or of N pairs. Words that training did not have say nothing.
+
+        Args:
+            texts: N texts, or the first text of each pair.
+            pairs: the N second texts; None, the default, for single texts.
 
         Raises:
             ShapeError: there are not as many second texts as first ones.

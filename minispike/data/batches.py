@@ -54,7 +54,11 @@ class Batch:
         return len(self.index)
 
     def part(self, rows: slice) -> "Batch":
-        """Some of the texts, padded to L as before: computed part by part, a batch gives what it gives as a whole."""
+        """Some of the texts, padded to L as before: computed part by part, a batch gives what it gives as a whole.
+
+        Args:
+            rows: which of the B texts.
+        """
         segment_ids = None if self.segment_ids is None else self.segment_ids[rows]
         labels = None if self.labels is None else self.labels[rows]
         return Batch(self.input_ids[rows], self.mask[rows], segment_ids, labels, self.index[rows])
@@ -64,6 +68,10 @@ def near_equal(count: int, parts: int) -> list[slice]:
     """Cut ``count`` rows into ``parts`` consecutive pieces, or one for each row if there are fewer rows.
 
     No piece has more than one row more than another.
+
+    Args:
+        count: rows, >= 0; of none, there is one empty piece.
+        parts: pieces, >= 1.
 
     Example:
         >>> from minispike.data.batches import near_equal

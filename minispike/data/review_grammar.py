@@ -193,7 +193,11 @@ CLAUSES = frozenset(
 
 
 class Symbol(NamedTuple):
-    """A symbol in a production, with its sign: ``+``, ``-``, or nothing if it has no opinion of its own.
+    """A symbol in a production.
+
+    Attributes:
+        name: without the sign.
+        sign: ``+`` for the opinion of the rule, ``-`` for the opposite one, nothing if it has no opinion of its own.
 
     Example:
         >>> from minispike.data.review_grammar import Symbol, grammar
@@ -207,7 +211,12 @@ class Symbol(NamedTuple):
 
 
 class Part(NamedTuple):
-    """A part of what is reviewed: its noun, the kind of words that suit it, and its number.
+    """A part of what is reviewed.
+
+    Attributes:
+        noun: what it is called.
+        kind: of the words that suit it, such as ``food``.
+        plural: its number; verbs agree with it.
 
     Example:
         >>> from minispike.data.review_grammar import grammar
@@ -280,6 +289,15 @@ def grammar() -> Grammar:
 @cache
 def choices(symbol: str, kind: str, domain: str) -> list[str]:
     """What a symbol, such as ``MILD+``, may become when it speaks of this kind of thing in this domain.
+
+    Args:
+        symbol: with its sign, if it has one.
+        kind: ``story``, ``craft``, ``food``, ``service``, ``place``, or ``""``.
+        domain: one of `DOMAINS`.
+
+    Returns:
+        The words for any context, then those for the kind, then those for the domain; verbs with their forms,
+        ``save/saves/saved``.
 
     Example:
         >>> from minispike.data.review_grammar import choices

@@ -142,6 +142,9 @@ def build_reviews(config: ReviewsConfig = _DEFAULTS) -> Reviews:
     Templates go to train, dev or test (80, 5 and 15 %) by a hash of seed and template, each with its mirror
     image. Unlabelled text is of the templates of train.
 
+    Args:
+        config: how much of each part, and the seed; default `ReviewsConfig` as it is.
+
     Raises:
         ConfigError: more sentences are asked for than the grammar readily gives.
 
@@ -184,6 +187,9 @@ def build_reviews(config: ReviewsConfig = _DEFAULTS) -> Reviews:
 def derivations(seed: int = 0) -> Iterator[Derivation]:
     """Derive sentences of 4 to 18 words without end, a positive and a negative one in turn.
 
+    Args:
+        seed: fixes all of them; default 0.
+
     Example:
         >>> import itertools
         >>> from minispike.data.reviews import derivations
@@ -202,8 +208,11 @@ def derivations(seed: int = 0) -> Iterator[Derivation]:
 def mirror(derivation: Derivation) -> Derivation | None:
     """Exchange two parts that have one symbol and opposite opinions: the same words, the other label.
 
+    Args:
+        derivation: of a sentence, or of a part of one.
+
     Returns:
-        ``None`` if no two such parts stand side by side.
+        The other sentence; ``None`` if no two such parts stand side by side.
 
     Example:
         >>> from minispike.data.reviews import Derivation, mirror
@@ -230,6 +239,9 @@ def template_of(text: str) -> str:
     """The derivation with its words masked: the name of the symbol for each word that a symbol became.
 
     What is left are the words of the rules: negators, conjunctions, the structure. Punctuation goes.
+
+    Args:
+        text: of the corpus: words and marks with spaces between them.
 
     Example:
         >>> from minispike.data.reviews import template_of

@@ -78,7 +78,11 @@ class Examples:
 
 @dataclass(frozen=True, eq=False)
 class Dataset:
-    """The three labelled parts of a task. Label ``i`` in each of them is called ``label_names[i]``.
+    """The three labelled parts of a task.
+
+    Attributes:
+        train, dev, test: to learn from, to choose by, and to measure with.
+        label_names: label ``i`` in each of them is called ``label_names[i]``.
 
     Example:
         >>> import numpy as np
@@ -97,6 +101,10 @@ class Dataset:
 
 def data_error(where: str, expected: str, got: str, hint: str) -> DataError:
     """The error about a file, or about a line of it written ``file:line``, in the words of `problem`.
+
+    Args:
+        where: the file or the line.
+        expected, got, hint: as of `problem`.
 
     Example:
         >>> from minispike.data.text import data_error

@@ -188,6 +188,12 @@ class Tokenizer:
     def save(self, path: str | Path) -> None:
         """Write a ``tokenizer.json``, whole or not at all, without padding or truncation.
 
+        Args:
+            path: the file; its folder is made if it is missing.
+
+        Raises:
+            OSError: the file cannot be written.
+
         Example:
             >>> import tempfile
             >>> from minispike.data.tokenizer import Tokenizer

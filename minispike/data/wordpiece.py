@@ -44,6 +44,10 @@ def load_library() -> ModuleType:
 def bert_tokenizer(vocab: Mapping[str, int], lowercase: bool) -> "tokenizers.Tokenizer":
     """A ``tokenizers.Tokenizer`` that splits texts as BERT does, with the pieces of ``vocab``.
 
+    Args:
+        vocab: the number of each piece; ``[UNK]`` among them.
+        lowercase: fold capitals and strip accents.
+
     Raises:
         BackendError: the library is not installed.
 
@@ -67,6 +71,10 @@ def bert_tokenizer(vocab: Mapping[str, int], lowercase: bool) -> "tokenizers.Tok
 
 def read_vocabulary(path: Path, content: str) -> dict[str, int]:
     """The tokens in the text of a BERT vocabulary; each has the number of its line, counted from 0.
+
+    Args:
+        path: what errors call it; nothing is read from there.
+        content: one token a line.
 
     Raises:
         DataError: a token stands in two lines.

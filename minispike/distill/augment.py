@@ -35,7 +35,10 @@ Words = Sequence[tuple[str, str]]
 
 @dataclass(frozen=True)
 class AugmentConfig:
-    """How sentences are varied; the probabilities are those of the paper.
+    """How sentences are varied; the probabilities are those of Tang et al. 2019.
+
+    Raises:
+        ConfigError: a probability is not within 0 and 1, those of one word add up to more, or passes are negative.
 
     Example:
         >>> from minispike.distill.augment import AugmentConfig

@@ -20,6 +20,9 @@ class Alignment:
     The defaults mend what the authors' program does: there ``reach`` is "early", padding counts, and the loss is
     divided by the batch size twice.
 
+    Raises:
+        ConfigError: ``reach`` is neither of the two.
+
     Example:
         >>> from minispike.distill.losses import Alignment, layer_map
         >>> layer_map(depth=4, teacher_layers=12), layer_map(4, 12, Alignment(reach="early"))
@@ -45,6 +48,13 @@ class Alignment:
 @dataclass(frozen=True)
 class LossWeights:
     """The weight of each term, 0 to leave it out (and not compute it), and the temperature of the logits term.
+
+    The loss of stage 2 is ``features F + embedding E + logits K + cross_entropy C``, all dimensionless, with F of
+    `feature_loss`, E of `embedding_loss`, K of `minispike.nn.losses.kl_divergence` at this temperature and C of
+    `minispike.nn.losses.cross_entropy`. The SpikeBERT paper (arXiv 2308.15122) has the same four terms.
+
+    Raises:
+        ConfigError: a weight is negative, all are 0, or the temperature is not above 0.
 
     Example:
         >>> from minispike.distill.losses import LossWeights
@@ -84,7 +94,10 @@ def feature_loss(
         targets: the teacher's, of the layers the blocks are mapped to.
         mask: ``[B, L]``, True for tokens; padding does not count. None: all count.
         per_batch: the sum over layers, divided by B once more, as the authors' program computes it (its weight
-            then depends on the batch size).
+            then depends on the batch size). Default false.
+
+    Returns:
+        One number: ``1/n sum_i mean((f_i - t_i)^2)`` over n layers.
 
     Raises:
         ShapeError: numbers of layers or widths differ.
@@ -108,8 +121,14 @@ def feature_loss(
 
 
 def embedding_loss(table: Tensor, target: Array) -> Tensor:
-    """The mean squared difference of two embedding tables ``[V, D_t]``: `SpikeBERT.projected_embedding` and the
-    teacher's.
+    """The mean squared difference of two embedding tables: how far the student's words are from the teacher's.
+
+    Args:
+        table: the student's ``[V, D_t]``, of `minispike.models.spikebert.SpikeBERT.projected_embedding`.
+        target: the teacher's, of the same shape.
+
+    Raises:
+        ShapeError: shapes differ.
 
     Example:
         >>> import numpy as np
@@ -127,6 +146,11 @@ def layer_map(depth: int, teacher_layers: int, alignment: Alignment = Alignment(
     Evenly spaced over the N layers of the teacher, block i of n (from 0) learns from layer ``ceil((i + 1) N / n)``,
     so the last block from the last layer. With ``reach="early"`` it is ``floor(i N / n) + 1``, as in the authors'
     program: of 12 layers, 6 blocks learn from 1, 3, 5, 7, 9, 11, and nobody from the last.
+
+    Args:
+        depth: n, blocks of the student.
+        teacher_layers: N.
+        alignment: its ``layers``, if any, are taken as they are; else its ``reach``. Default `Alignment` as it is.
 
     Raises:
         ConfigError: not one layer a block, or one the teacher has not.

@@ -32,6 +32,9 @@ from minispike.train.predict import predict_logits
 class Stage1Config(TrainConfig):
     """Stage 1: the student's hidden states learn from the pretrained teacher's, on unlabelled text.
 
+    Raises:
+        ConfigError: a number is out of its range.
+
     Example:
         >>> from minispike.distill.stages import Stage1Config
         >>> stage1 = Stage1Config(steps=400, learning_rate=4e-3)
@@ -52,6 +55,9 @@ class Stage1Config(TrainConfig):
 @dataclass(frozen=True)
 class Stage2Config(SelectedConfig):
     """Stage 2: the student learns the task from the fine-tuned teacher.
+
+    Raises:
+        ConfigError: a number is out of its range.
 
     Example:
         >>> from minispike.distill.losses import LossWeights
@@ -146,12 +152,17 @@ class Distillation:
             tensor), and its loss is weighted by its share of the sentences.
         weights: of the terms.
         seed_key: integers that name this phase's random numbers.
-        pad_id: the padding token.
-        parts: computes each source's batch in this many near-equal pieces. The sentences of a step and the sum of its
-            losses are those of one piece.
+        pad_id: the padding token, default 0.
+        parts: computes each source's batch in this many near-equal pieces, by default one. The sentences of a step
+            and the sum of its losses are those of one piece.
         alignment: how hidden states are compared; None: as `Alignment` has it by default.
         embedding_target: the teacher's table ``[V, D_t]``, for the embedding loss.
         dev: encoded texts and labels that select by accuracy; None: the last weights are kept.
+
+    Raises:
+        DataError: a source has no texts.
+        ShapeError: its labels are not as many as its texts.
+        ConfigError: its size is below 1, or the seed key holds a negative number.
 
     Example:
         >>> import numpy as np
@@ -266,7 +277,12 @@ class Distillation:
 
 
 def student_logits(student: SpikeBERT, texts: Encoded, pad_id: int = 0) -> Any:
-    """The student's logits ``[N, C]`` of every text, on the host.
+    """The student's logits ``[N, C]`` of every text, on the host, in the order of the texts.
+
+    Args:
+        student: runs without a graph.
+        texts: N of them, at least one.
+        pad_id: the padding token, default 0.
 
     Example:
         >>> import numpy as np

@@ -38,6 +38,10 @@ def starting_tables(words: Any, positions: Any | None, width: int, rng: np.rando
         width: the student's D.
         rng: for the rotation.
 
+    Returns:
+        Both tables in float64, centred over their rows, turned and scaled alike: with one factor, which gives the
+        words unit variance.
+
     Example:
         >>> import numpy as np
         >>> from minispike.distill.start import starting_tables

@@ -28,10 +28,24 @@ Rng = np.random.Generator | None
 
 @dataclass(frozen=True)
 class BertConfig:
-    """The shape of a BERT; field names as in Hugging Face's ``config.json``.
+    """The shape of a BERT; field names as in Hugging Face's ``config.json``, defaults those of BERT-base.
 
-    ``num_labels`` is the number of classes of the task head, 0 for none; ``dropout`` applies to embeddings,
-    attention output and feed-forward output; ``initializer_range`` is the standard deviation of fresh weights.
+    Attributes:
+        vocab_size: V, rows of the table of word embeddings.
+        hidden_size: D, width of the hidden states.
+        num_hidden_layers: N.
+        num_attention_heads: heads of width D / heads; a divisor of D.
+        intermediate_size: width inside the feed-forward part.
+        max_position_embeddings: rows of the table of positions, the most tokens of a text.
+        type_vocab_size: kinds of segments.
+        layer_norm_eps: added to the variance in layer norms.
+        dropout: share, 0 to 1, of what is dropped from embeddings, attention output and feed-forward output while a
+            generator is passed; attention weights have none.
+        num_labels: C, classes of the task head; 0 for none.
+        initializer_range: standard deviation of fresh weights.
+
+    Raises:
+        ConfigError: the heads do not divide the width.
 
     Example:
         >>> from minispike.models.bert import BertConfig
@@ -70,6 +84,9 @@ class BertConfig:
     @classmethod
     def of(cls, fields: Mapping[str, Any]) -> "BertConfig":
         """The shape that ``fields`` tell; what they tell beside it is left alone.
+
+        Args:
+            fields: by the names of the attributes; those that are missing take their defaults.
 
         Raises:
             ConfigError: the heads do not divide the width.
@@ -170,7 +187,7 @@ class Bert(Module):
 
     Args:
         config: the shape.
-        rng: generator for the initial weights, N(0, 0.02).
+        rng: generator for the initial weights, drawn from N(0, ``initializer_range``); biases start at 0.
 
     Example:
         >>> import numpy as np
@@ -201,6 +218,9 @@ class Bert(Module):
             attention_mask: booleans, or 0 and 1, ``[B, L]``, True for tokens; None: no padding.
             segment_ids: integers ``[B, L]``, 0 for the first text and 1 for the second; None: all 0.
             rng: generator for dropout; None: no dropout.
+
+        Returns:
+            The N + 1 hidden states ``[B, L, D]``, and the logits ``[B, C]`` or None.
 
         Raises:
             ShapeError: ids or mask are of another shape or type, L exceeds ``max_position_embeddings``, or an id
@@ -293,6 +313,8 @@ class Bert(Module):
 class MaskedLanguageModel(Module):
     """Bert with BERT's prediction head: dense, GELU, layer norm, and the embedding table as output weights.
 
+    The task: Devlin et al. 2019, section 3.1, task 1.
+
     Args:
         bert: the encoder that is trained.
         rng: generator for the head.
@@ -328,7 +350,10 @@ class MaskedLanguageModel(Module):
             rng: generator for dropout; None: no dropout.
 
         Returns:
-            ``[N, V]``.
+            ``[N, V]``, in the order of the places, sentence by sentence.
+
+        Raises:
+            ShapeError: as of `Bert`.
         """
         states = self.bert(input_ids, mask, segment_ids, rng).hidden_states[-1]
         at = np.flatnonzero(to_numpy(chosen))

@@ -29,6 +29,9 @@ def read_bert_folder(folder: str | Path) -> tuple[BertFields, Weights]:
     Names may carry the prefix ``bert.`` and the old ``gamma`` and ``beta`` of layer norms. The next-sentence
     head and copies of the word embeddings under the masked language modelling head are left out.
 
+    Args:
+        folder: of the two files; weights in float16, bfloat16, float32 or float64.
+
     Returns:
         The sizes (``BertConfig(**fields)``) and the weights in float32 by their names without prefix.
 

@@ -96,6 +96,9 @@ def bert_shapes(fields: BertFields) -> dict[str, Shape]:
 
     The pooler is among them when there is a classifier, which reads it; it may be absent otherwise.
 
+    Args:
+        fields: the sizes.
+
     Example:
         >>> import numpy as np
         >>> from minispike.models.bert import BertConfig
@@ -139,6 +142,8 @@ def check_weights(where: str, fields: BertFields, weights: Mapping[str, Any]) ->
 
     Args:
         where: the file or argument to blame in the error.
+        fields: the sizes.
+        weights: arrays by name.
 
     Raises:
         TeacherError: names that are missing, unexpected or misshaped, each listed.
@@ -201,7 +206,7 @@ def _listed(names: Sequence[str], most: int = 10) -> str:
 
 
 def encoder_weights(weights: Mapping[str, Any]) -> dict[str, Any]:
-    """Without the heads of pretraining, for which `minispike.models.bert.Bert` has no place.
+    """The weights without the heads of pretraining, for which `minispike.models.bert.Bert` has no place.
 
     Example:
         >>> import numpy as np

@@ -14,7 +14,7 @@ def token_ids(value: Any, weight: Tensor, name: str = "input_ids") -> Array:
     Args:
         value: integers ``[B, L]``: an array of either backend, or lists of equal length.
         weight: any parameter of the model.
-        name: what errors call it.
+        name: what errors call it; default ``input_ids``.
 
     Returns:
         ``[B, L]``. Whether the numbers are in the vocabulary is for the embedding to say.
@@ -48,7 +48,7 @@ def token_mask(value: Any, ids: Array, name: str = "attention_mask") -> Array | 
         value: booleans, or numbers 0 and 1 as Hugging Face's tokenizers give them, of the shape of ``ids``: an array
             of either backend, or lists.
         ids: ``[B, L]``.
-        name: what errors call it.
+        name: what errors call it; default ``attention_mask``.
 
     Raises:
         ShapeError: another shape, or other values.

@@ -49,7 +49,8 @@ def export_bert(
         weights: named and shaped as `minispike.models.bert_weights.bert_shapes` says. A head for masked language
             modelling is left out, a pooler without a classifier too.
         path: the file to write.
-        half: store matrices as float16, half the size; they are computed with in float32 all the same.
+        half: store matrices as float16, half the size; they are computed with in float32 all the same. Default
+            false.
         label_names: of the classes, in the order of the logits, for the file's metadata; default none.
 
     Raises:
@@ -91,6 +92,14 @@ def export_bert(
 
 def build_model(fields: BertFields, weights: Mapping[str, NDArray[Any]], *, half: bool = False) -> "onnx.ModelProto":
     """The ONNX model that `export_bert` writes, of weights that have been checked.
+
+    Args:
+        fields: the sizes.
+        weights: by name, as of `export_bert`.
+        half: store matrices as float16; default false.
+
+    Raises:
+        TeacherError: the library ``onnx`` is not installed, or a weight is too large for float16.
 
     Example:
         >>> import numpy as np

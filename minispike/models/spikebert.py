@@ -59,11 +59,13 @@ MOST_BLOCKS = 127
 class SpikingLayer(Module):
     """Linear, layer norm, LIF neurons: ``[T or 1, B, L, in]`` to spikes ``[T, B, L, out]``.
 
+    It is called with the input, T, the name that an observer is told, and the observer or None.
+
     Args:
         in_features, out_features: widths.
         neuron: the constants.
-        rng: generator for the weights.
-        counts: the input are spikes or counts of them, at most 255.
+        rng: generator for the weights, drawn from N(0, 0.02).
+        counts: the input are spikes or counts of them, at most 255; default false.
 
     Example:
         >>> import numpy as np
@@ -98,7 +100,15 @@ class SpikingLayer(Module):
 
 
 class Attention(Module):
-    """Spiking self-attention with its four spiking layers.
+    """Spiking self-attention with its four spiking layers: ``[T or 1, B, L, D]`` to spikes ``[T, B, L, D]``.
+
+    It is called with the input, T, the weights of the tokens ``[B, L, 1]`` (0 for padding) or None, a name and an
+    observer or None. The neurons behind the products have half the threshold of the others, as in the authors'
+    program.
+
+    Args:
+        c: the shape and the neurons.
+        rng: generator for the weights.
 
     Example:
         >>> import numpy as np
@@ -136,7 +146,11 @@ class Attention(Module):
 
 
 class MLP(Module):
-    """Two spiking layers, the first ``mlp_ratio`` times as wide.
+    """Two spiking layers, the first ``mlp_ratio`` times as wide: ``[T, B, L, D]`` to spikes ``[T, B, L, D]``.
+
+    Args:
+        c: the shape and the neurons.
+        rng: generator for the weights.
 
     Example:
         >>> import numpy as np
@@ -158,6 +172,12 @@ class MLP(Module):
 
 class Block(Module):
     """Attention and MLP, each *added* to its input, which therefore counts spikes: 0, 1, 2, ...
+
+    ``[T or 1, B, L, D]`` to ``[T, B, L, D]``; it is called as `Attention` is.
+
+    Args:
+        c: the shape and the neurons.
+        rng: generator for the weights.
 
     Example:
         >>> import numpy as np
@@ -186,6 +206,12 @@ class Block(Module):
 class Transform(Module):
     """The external projection: what a block's mean over time is compared to the teacher through. Training only.
 
+    Mean over T, linear map, layer norm: ``[T, B, L, D]`` to ``[B, L, feature_dim]``, or D where that is 0.
+
+    Args:
+        c: the shape.
+        rng: generator for the weights.
+
     Example:
         >>> import numpy as np
         >>> from minispike import Tensor
@@ -210,7 +236,8 @@ class SpikeBERT(Module):
 
     Args:
         config: its shape; ``vocab_size`` and ``num_labels`` must be known (> 0).
-        rng: generator for the initial weights; None: seed 0.
+        rng: generator for the initial weights: embeddings from N(0, 1), positions from N(0, 0.5), matrices from
+            N(0, 0.02), biases 0; None: seed 0.
 
     Raises:
         ConfigError: the vocabulary or the number of classes is not set.
@@ -258,8 +285,11 @@ class SpikeBERT(Module):
             input_ids: integers ``[B, L]``, an array or lists.
             attention_mask: booleans, or 0 and 1, ``[B, L]``, True for tokens; None, or a config without
                 ``mask_padding``: all count.
-            features: compute the hidden states too; inference does not need them.
-            observe: is told of every input, current and spike (see `minispike.record`).
+            features: compute the hidden states too, as by default; inference does not need them.
+            observe: is told of every input, current and spike (see `minispike.record`); default None.
+
+        Returns:
+            The logits ``[B, C]``, means over the time steps, and the hidden states, none without ``features``.
 
         Raises:
             ShapeError: ids or mask are of another shape or type, L exceeds ``max_length``, or an id the vocabulary.
@@ -285,6 +315,8 @@ class SpikeBERT(Module):
 
     def encode(self, input_ids: Array, weights: Array | None = None) -> Tensor:
         """Token ids ``[B, L]`` as input spikes ``[B, L, D]``: one where embedding plus position reaches the threshold.
+
+        The threshold is ``embedding_threshold``, 0 by default; the surrogate of the network carries the gradient.
 
         Args:
             input_ids: ``[B, L]``.
@@ -338,7 +370,8 @@ class SpikeBERT(Module):
         Args:
             weights: name to array, or the path of a ``.safetensors`` file or of one that ``torch.save`` wrote, which is
                 read without running code from it. A prefix ``module.`` is stripped.
-            may_lack_classifier: accept a stage-1 checkpoint, which has no classifier; ours keeps its values.
+            may_lack_classifier: accept a stage-1 checkpoint, which has no classifier; ours keeps its values. Default
+                false.
 
         Raises:
             CheckpointError: names are missing, unexpected, or of another shape; nothing is changed then.
@@ -371,7 +404,10 @@ _REFERENCE_PARTS = (
 
 
 def reference_name(name: str) -> str:
-    """Our name of a parameter of the authors' program: ``blocks.0.attn.q_m.weight`` is ours' ``q.linear``.
+    """Our name of a parameter of the authors' program; a name that is none of theirs comes back as it is.
+
+    Args:
+        name: theirs, with the prefix ``module.`` of a training on several GPUs or without.
 
     Example:
         >>> from minispike.models.spikebert import reference_name

@@ -14,7 +14,7 @@ def _setting(default: Any, meaning: str) -> Any:
 
 
 def nearest_divisor(number: int, wanted: int) -> int:
-    """The divisor of ``number`` that is closest to ``wanted``; of two, the smaller.
+    """The divisor of ``number`` (>= 1) that is closest to ``wanted``; of two, the smaller.
 
     Example:
         >>> from minispike.models.spikebert_config import nearest_divisor
@@ -31,6 +31,9 @@ class SpikeBERTConfig:
     In a run's configuration `vocab_size`, `num_labels`, `feature_dim` and `embedding_dim` stay 0: the run takes
     them from the teacher and the data. The fields by which the default differs from the authors' program are
     ``max_length``, ``shift`` and ``mask_padding``; `reference` sets them as there.
+
+    Raises:
+        ConfigError: a number is out of its range, or the heads do not divide the width.
 
     Example:
         >>> from minispike.models.spikebert_config import SpikeBERTConfig
@@ -136,6 +139,9 @@ class SpikeBERTConfig:
 
     def neuron(self, threshold: float | None = None) -> LIFNeuron:
         """The LIF neuron of this network, at its threshold or another.
+
+        Args:
+            threshold: in the unit of the input; None: that of the network.
 
         Example:
             >>> from minispike.models.spikebert_config import SpikeBERTConfig

@@ -41,6 +41,11 @@ LEAST_PART = 2
 class TrainConfig:
     """How a phase is optimised, one that keeps its last weights.
 
+    The optimiser is `minispike.nn.optim.AdamW`, the learning rate that of `minispike.train.schedule.Schedule`.
+
+    Raises:
+        ConfigError: a number is out of its range, or there are more parts than sentences in a batch.
+
     Example:
         >>> from minispike.train.loop import TrainConfig
         >>> TrainConfig(batch_size=7, low_memory=True).parts()  # of at most two sentences each
@@ -101,6 +106,11 @@ class TrainConfig:
 class SelectedConfig(TrainConfig):
     """How a phase is optimised that keeps the weights which were best on dev.
 
+    Dev is looked at ``evaluations`` times, evenly, the last time at the end.
+
+    Raises:
+        ConfigError: as `TrainConfig`.
+
     Example:
         >>> from minispike.train.loop import SelectedConfig
         >>> SelectedConfig(steps=1000, evaluations=5, patience=2).schedule  # what `TrainConfig` has it has too
@@ -158,7 +168,7 @@ class Keeper:
     Args:
         path: the checkpoint file; each one replaces the one before.
         journal: cut back to its length at the checkpoint when a phase is taken up again.
-        minutes: between checkpoints.
+        minutes: between checkpoints, default 5.
 
     Example:
         >>> import tempfile
@@ -208,7 +218,8 @@ def train(task: Task, c: TrainConfig, keeper: Keeper) -> Mapping[str, float]:
         training, those before a resumed checkpoint included.
 
     Raises:
-        TrainingError: a loss is not a number; the last checkpoint stays.
+        TrainingError: a loss, the gradient or a weight is not a finite number; the last checkpoint stays.
+        CheckpointError: the checkpoint is damaged, or of another model.
 
     Example:
         >>> import tempfile

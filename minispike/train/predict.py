@@ -22,8 +22,11 @@ def predict_logits(
         logits: from ids, mask and segments (or None) of a batch, arrays on the host, to a tensor ``[B, C]``. A model
             takes them to where its weights are. Called in several threads.
         encoded: the texts, at least one.
-        batch_size: texts at a time.
-        pad_id: the padding token.
+        batch_size: texts at a time, default 64.
+        pad_id: the padding token, default 0.
+
+    Returns:
+        One row a text, in the order of ``encoded``, whatever the order in which they were computed.
 
     Example:
         >>> import numpy as np

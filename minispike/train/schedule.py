@@ -55,7 +55,7 @@ class Schedule:
             raise ConfigError(problem("shape", expected=expected, got=repr(self.shape), hint=hint))
 
     def multiplier(self, step: int, steps: int) -> float:
-        """The share of the peak at ``step``, counted from 0, of ``steps`` in all.
+        """The share of the peak at ``step``, counted from 0, of ``steps`` in all: m(s).
 
         Raises:
             ValueError: if there is no such step.
