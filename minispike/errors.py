@@ -5,76 +5,27 @@ from contextlib import suppress
 
 
 class MinispikeError(Exception):
-    """A mistake the user can mend. The command line prints it without a traceback and exits with 2.
-
-    Example:
-        >>> import minispike
-        >>> try:
-        ...     minispike.Tensor([1.0, 2.0]).item()
-        ... except minispike.MinispikeError as error:
-        ...     print(error)
-        item: expected one element, got shape (2,); try sum() or mean()
-    """
+    """A mistake the user can mend. The command line prints it without a traceback and exits with 2."""
 
 
 class ConfigError(MinispikeError):
-    """An unknown key, a wrong type or an impossible value in a configuration.
-
-    Example:
-        >>> from minispike.snn.neurons import LIFNeuron
-        >>> LIFNeuron(tau=0.5)
-        Traceback (most recent call last):
-            ...
-        minispike.errors.ConfigError: tau: expected a number >= 1, got 0.5; try tau=2.0
-    """
+    """An unknown key, a wrong type or an impossible value in a configuration."""
 
 
 class DataError(MinispikeError):
-    """A file of text or labels that cannot be used as it is.
-
-    Example:
-        >>> from minispike.data.text import read_text
-        >>> read_text("no_such_file.txt")
-        Traceback (most recent call last):
-            ...
-        minispike.errors.DataError: no_such_file.txt: ...
-    """
+    """A file of text or labels that cannot be used as it is."""
 
 
 class CheckpointError(MinispikeError):
-    """Weights that are missing, truncated, foreign, or of other shapes than the model's.
-
-    Example:
-        >>> from minispike.nn.layers import LayerNorm
-        >>> LayerNorm(2).load_state_dict({})
-        Traceback (most recent call last):
-            ...
-        minispike.errors.CheckpointError: weights of LayerNorm: expected the model's 2 tensors, got missing: weight, ...
-    """
+    """Weights that are missing, truncated, foreign, or of other shapes than the model's."""
 
 
 class BackendError(MinispikeError):
-    """A backend that was asked for and cannot be had.
-
-    Example:
-        >>> import minispike
-        >>> minispike.use("coopy")
-        Traceback (most recent call last):
-            ...
-        minispike.errors.BackendError: backend: expected numpy or cupy, got 'coopy'; try --backend cupy
-    """
+    """A backend that was asked for and cannot be had."""
 
 
 class TeacherError(MinispikeError):
-    """A teacher that lacks what distillation needs (hidden states, logits, a matching vocabulary).
-
-    Example:
-        >>> from minispike.extras import extra
-        >>> extra("no_such_library")  # as where ONNX Runtime is missing
-        Traceback (most recent call last):
-            ...
-        minispike.errors.TeacherError: no_such_library: expected an installed library, got No module named ...
-    """
+    """A teacher that lacks what distillation needs (hidden states, logits, a matching vocabulary)."""
 
 
 class TrainingError(MinispikeError):
@@ -82,76 +33,32 @@ class TrainingError(MinispikeError):
 
 
 class RunFolderError(MinispikeError):
-    """A run folder that is occupied, missing, or not a run.
-
-    Example:
-        >>> import minispike
-        >>> minispike.load("no_such_run")
-        Traceback (most recent call last):
-            ...
-        minispike.errors.RunFolderError: no_such_run: expected a run folder, got no such folder; try ...
-    """
+    """A run folder that is occupied, missing, or not a run."""
 
 
 class ShapeError(MinispikeError, ValueError):
-    """Arrays whose shapes or types do not fit together. It is a `ValueError` too, as NumPy's would be.
-
-    Example:
-        >>> import minispike
-        >>> minispike.Tensor([1.0, 2.0]) + [1.0, 2.0, 3.0]
-        Traceback (most recent call last):
-            ...
-        minispike.errors.ShapeError: Add: expected shapes that fit together, got (2,) and (3,) ...
-    """
+    """Arrays whose shapes or types do not fit together."""
 
 
 class AutogradError(MinispikeError, RuntimeError):
-    """A backward pass that cannot be done: freed graph, changed array, first-order-only op.
-
-    Example:
-        >>> import minispike
-        >>> x = minispike.Tensor(1.0, requires_grad=True)
-        >>> y = x * x
-        >>> y.backward(), y.backward()
-        Traceback (most recent call last):
-            ...
-        minispike.errors.AutogradError: backward: expected a graph that no backward pass has freed, got a second ...
-    """
+    """A backward pass that cannot be done: freed graph, changed array, first-order-only op."""
 
 
 class GradientError(MinispikeError, AssertionError):
-    """An analytic gradient that differs from the numeric one.
-
-    Example:
-        >>> import minispike
-        >>> minispike.check_grads(lambda x: minispike.Tensor(x.numpy()), minispike.Tensor(1.0, requires_grad=True))
-        Traceback (most recent call last):
-            ...
-        minispike.errors.GradientError: check_grads: expected outputs with a graph, got none; try ops of minispike, ...
-    """
+    """An analytic gradient that differs from the numeric one."""
 
 
 def problem(name: str, *, expected: str, got: str, hint: str) -> str:
     """The sentence of an error: ``name: expected ..., got ...; try ...``.
 
-    Example:
-        >>> from minispike.errors import problem
-        >>> problem("tau", expected="a number > 1", got="0.5", hint="tau=2.0")
-        'tau: expected a number > 1, got 0.5; try tau=2.0'
+    >>> problem("tau", expected="a number > 1", got="0.5", hint="tau=2.0")
+    'tau: expected a number > 1, got 0.5; try tau=2.0'
     """
     return f"{name}: expected {expected}, got {got}; try {hint}"
 
 
 def warn(text: str) -> None:
-    """Tell the user on standard error, in one line, something that does not stop the work, whoever listens.
-
-    Example:
-        >>> import contextlib, sys
-        >>> from minispike.errors import warn
-        >>> with contextlib.redirect_stderr(sys.stdout):
-        ...     warn("matplotlib is missing: no pictures")
-        matplotlib is missing: no pictures
-    """
+    """Tell the user on standard error, in one line, something that does not stop the work, whoever listens."""
     if sys.stderr is not None:
         with suppress(OSError, ValueError):  # a reader that has gone away; a closed stream
             print(text, file=sys.stderr, flush=True)
