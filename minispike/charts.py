@@ -46,7 +46,7 @@ def new_figure(width: float = WIDTH, height: float = 3.0) -> "Figure":
     """A figure of this size in inches, on its own: pyplot does not know of it.
 
     Args:
-        width, height: in inches; by default `WIDTH` and 3.
+        width, height: in inches; by default 5.6 and 3.
 
     Raises:
         MinispikeError: matplotlib is not installed.
