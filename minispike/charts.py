@@ -45,8 +45,16 @@ _POINTS = 400  # of a curve; more than a screen has pixels for would only make t
 def new_figure(width: float = WIDTH, height: float = 3.0) -> "Figure":
     """A figure of this size in inches, on its own: pyplot does not know of it.
 
+    Args:
+        width, height: in inches; by default 5.6 and 3.
+
     Raises:
         MinispikeError: matplotlib is not installed.
+
+    Example:
+        >>> from minispike.charts import new_figure
+        >>> new_figure(width=4.0, height=2.0).get_size_inches().tolist()
+        [4.0, 2.0]
     """
     try:
         from matplotlib.figure import Figure
@@ -57,12 +65,32 @@ def new_figure(width: float = WIDTH, height: float = 3.0) -> "Figure":
 
 
 def new_axes(width: float = WIDTH, height: float = 3.0) -> "Axes":
-    """The axes of a new figure of this size in inches."""
+    """The axes of a new figure of this size in inches.
+
+    Args:
+        width, height: as of `new_figure`.
+
+    Raises:
+        MinispikeError: matplotlib is not installed.
+
+    Example:
+        >>> from minispike.charts import new_axes
+        >>> ax = new_axes(width=4.0, height=2.0)
+        >>> ax.figure.axes == [ax]
+        True
+    """
     return new_figure(width, height).subplots()
 
 
 def tidy(ax: "Axes") -> "Axes":
-    """The axes, without a box around them."""
+    """The axes, without a box around them.
+
+    Example:
+        >>> from minispike.charts import new_axes, tidy
+        >>> ax = tidy(new_axes())
+        >>> [side for side, line in ax.spines.items() if line.get_visible()]
+        ['left', 'bottom']
+    """
     for side in ("top", "right"):
         ax.spines[side].set_visible(False)
     return ax
@@ -74,6 +102,12 @@ def firing_rate_bars(ax: "Axes | None", rates: Mapping[str, float]) -> "Axes":
     Args:
         ax: axes to draw into, or None.
         rates: 0 to 1 by layer, from `minispike.record.Recorder.firing_rates`.
+
+    Example:
+        >>> from minispike.charts import firing_rate_bars
+        >>> ax = firing_rate_bars(None, {"embedding": 0.5, "blocks.0.attention.q": 0.125})
+        >>> [float(bar.get_width()) for bar in ax.patches]  # in percent
+        [50.0, 12.5]
     """
     ax = ax or new_axes(WIDTH, 0.9 + 0.19 * max(len(rates), 3))
     names, percent = list(rates), [100 * rate for rate in rates.values()]
@@ -101,8 +135,15 @@ def loss_curves(
     Args:
         ax: axes to draw into, or None.
         rows: lines of a journal; those with ``step`` and some of the terms are drawn.
-        terms: which to draw; None: every numeric field but ``step``.
-        title: above the picture.
+        terms: which to draw; None, the default: every numeric field but ``step``.
+        title: above the picture; default none.
+
+    Example:
+        >>> from minispike.charts import loss_curves
+        >>> rows = [{"step": step, "loss": 1.0 / (step + 1), "rate": 1e-3} for step in range(5)]
+        >>> ax = loss_curves(None, rows, terms=["loss"])
+        >>> len(ax.lines), ax.get_yscale()
+        (1, 'log')
     """
     ax = ax or new_axes()
     wanted = numeric_terms(rows) if terms is None else list(terms)
@@ -129,7 +170,13 @@ def loss_curves(
 
 
 def numeric_terms(rows: Sequence[Mapping[str, Any]]) -> list[str]:
-    """The fields beside ``step`` that are finite numbers in some row, in order of appearance."""
+    """The fields beside ``step`` that are finite numbers in some row, in order of appearance.
+
+    Example:
+        >>> from minispike.charts import numeric_terms
+        >>> numeric_terms([{"step": 0, "phase": "stage 1", "loss": 0.7}, {"step": 1, "loss": 0.6, "logits": 0.2}])
+        ['loss', 'logits']
+    """
     found: dict[str, None] = {}
     for row in (row for row in rows if "step" in row):
         found.update({name: None for name, value in row.items() if name != "step" and _is_number(value)})
@@ -142,6 +189,17 @@ def energy_bars(ax: "Axes | None", report: EnergyReport) -> "Axes":
     Args:
         ax: axes to draw into, or None.
         report: from `minispike.energy.measure_energy`.
+
+    Example:
+        >>> from minispike.charts import energy_bars
+        >>> from minispike.energy import bert_ledger
+        >>> from minispike.ledger import EnergyReport
+        >>> from minispike.models.bert import BertConfig
+        >>> config = BertConfig(hidden_size=4, num_hidden_layers=1, num_attention_heads=2, intermediate_size=8)
+        >>> small, large = (bert_ledger(config, [length], name=f"{length} tokens") for length in (3, 30))
+        >>> ax = energy_bars(None, EnergyReport(small, large, None, sentences=1, tokens=3, convention="mac"))
+        >>> [label.get_text() for label in ax.get_yticklabels()], ax.get_xlabel()
+        (['3 tokens', '30 tokens'], 'energy of a sentence (mJ, 45 nm)')
     """
     ledgers = report.ledgers
     ax = ax or new_axes(WIDTH, 1.3 + 0.5 * len(ledgers))
@@ -182,6 +240,15 @@ def accuracy_bars(ax: "Axes | None", results: Sequence[ModelResult]) -> "Axes":
     Args:
         ax: axes to draw into, or None.
         results: from `minispike.metrics.ModelResult.measure`.
+
+    Example:
+        >>> from minispike.charts import accuracy_bars
+        >>> from minispike.metrics import ModelResult
+        >>> labels, found = [0, 1, 1, 0], {"majority": [0, 0, 0, 0], "BERT": [0, 1, 1, 0]}
+        >>> results = [ModelResult.measure(name, labels, answers, 2) for name, answers in found.items()]
+        >>> ax = accuracy_bars(None, results)
+        >>> [label.get_text() for label in ax.get_yticklabels()], ax.lines[0].get_xdata().tolist()  # in percent
+        (['majority', 'BERT'], [50.0, 100.0])
     """
     ax = ax or new_axes(WIDTH, 0.9 + 0.36 * max(len(results), 2))
     names = [result.name for result in results]
@@ -207,6 +274,15 @@ def step_bars(ax: "Axes | None", profile: StepProfile) -> "Axes":
     Args:
         ax: axes to draw into, or None.
         profile: from `minispike.profile.profile_step`.
+
+    Example:
+        >>> from minispike.charts import step_bars
+        >>> from minispike.profile import OpRow, StepProfile
+        >>> row = OpRow("Linear", calls=2, forward=0.003, backward=0.005, floor=0.004, kept=0)
+        >>> profile = StepProfile((row,), norm=0.001, optimiser=0.001, rest=0.0, multiply_adds=10, peak=0, state=0)
+        >>> print(step_bars(None, profile).get_title(loc="left"))
+        A step takes 10 ms,
+        its matrix products alone 4 ms (40%)
     """
     ops, others = profile.ops, profile.others
     ax = ax or new_axes(WIDTH, 1.4 + 0.24 * (len(ops) + len(others)))

@@ -33,7 +33,21 @@ def save_tensors(
     Args:
         path: the file.
         tensors: arrays on the host, by name.
-        notes: anything JSON can hold; kept in the file's header.
+        notes: anything JSON can hold; kept in the file's header. Default none.
+
+    Raises:
+        CheckpointError: ``safetensors`` is not installed.
+        OSError: the file cannot be written; what was there before stays.
+
+    Example:
+        >>> import tempfile
+        >>> import numpy as np
+        >>> from minispike.checkpoint import load_tensors, save_tensors
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     save_tensors(f"{folder}/step.safetensors", {"w": np.eye(2)}, {"step": 7})
+        ...     tensors, notes = load_tensors(f"{folder}/step.safetensors")
+        >>> tensors["w"].tolist(), notes
+        ([[1.0, 0.0], [0.0, 1.0]], {'step': 7})
     """
     content = _library().numpy.save(
         {name: np.asarray(array, order="C") for name, array in tensors.items()},
@@ -50,8 +64,18 @@ def load_tensors(path: str | Path, *, hint: str = "") -> tuple[Arrays, dict[str,
         path: the file.
         hint: how to go on where it is missing or damaged; by default, that is said of any file.
 
+    Returns:
+        The arrays by name, on the host, and the notes.
+
     Raises:
-        CheckpointError: no such file, a truncated or a foreign one.
+        CheckpointError: no such file, a truncated or a foreign one; or ``safetensors`` is not installed.
+
+    Example:
+        >>> from minispike.checkpoint import load_tensors
+        >>> load_tensors("nowhere.safetensors")
+        Traceback (most recent call last):
+            ...
+        minispike.errors.CheckpointError: nowhere.safetensors: expected a file, got none; try the path of a checkpoint
     """
     library = _library()
     if not Path(path).is_file():
@@ -73,6 +97,15 @@ def load_weights(path: str | Path) -> Arrays:
 
     Raises:
         CheckpointError: as `load_tensors` and `minispike.torch_file.load_torch`.
+
+    Example:
+        >>> import tempfile
+        >>> import numpy as np
+        >>> from minispike.checkpoint import load_weights, save_tensors
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     save_tensors(f"{folder}/model.bin", {"w": np.eye(2)})  # what is in a file tells its kind, not its name
+        ...     print(list(load_weights(f"{folder}/model.bin")))
+        ['w']
     """
     if Path(path).is_file() and is_torch_file(path):
         return load_torch(path)
@@ -80,5 +113,11 @@ def load_weights(path: str | Path) -> Arrays:
 
 
 def part(tensors: Mapping[str, Any], prefix: str) -> dict[str, Any]:
-    """The tensors whose names begin with ``prefix``, without it."""
+    """The tensors whose names begin with ``prefix``, without it.
+
+    Example:
+        >>> from minispike.checkpoint import part
+        >>> part({"model.bias": 1, "model.weight": 2, "best.bias": 3}, "model.")
+        {'bias': 1, 'weight': 2}
+    """
     return {name.removeprefix(prefix): t for name, t in tensors.items() if name.startswith(prefix)}

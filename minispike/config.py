@@ -1,4 +1,4 @@
-"""Every hyper-parameter of `minispike distill`, in one frozen tree, and the presets that fill it."""
+"""Every hyper-parameter of ``minispike distill``, in one frozen tree, and the presets that fill it."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
@@ -24,7 +24,18 @@ def _at_least(least: float, section: Any, *names: str) -> None:
 
 @dataclass(frozen=True)
 class DataConfig:
-    """What is read."""
+    """What is read.
+
+    Raises:
+        ConfigError: a number is out of its range.
+
+    Example:
+        >>> from minispike.config import DataConfig
+        >>> DataConfig(max_length=2)  # [CLS] and [SEP] leave no room for a word
+        Traceback (most recent call last):
+            ...
+        minispike.errors.ConfigError: max_length: expected a number >= 3, got 2; try max_length=64
+    """
 
     path: str = field(default="", metadata={"help": "folder with train.tsv, dev.tsv, test.tsv; empty: built-in corpus"})
     text: str = field(default="", metadata={"help": "file of unlabelled text, one sentence a line"})
@@ -43,7 +54,18 @@ class DataConfig:
 
 @dataclass(frozen=True)
 class TeacherConfig:
-    """The teacher: given (a BERT folder or an ONNX file), or made from scratch in the shape below."""
+    """The teacher: given (a BERT folder or an ONNX file), or made from scratch in the shape below.
+
+    Raises:
+        ConfigError: a number is out of its range, or the heads do not divide the width.
+
+    Example:
+        >>> from minispike.config import TeacherConfig
+        >>> TeacherConfig(hidden_size=100, heads=12)
+        Traceback (most recent call last):
+            ...
+        minispike.errors.ConfigError: heads: expected a divisor of hidden_size, got 12 heads for width 100; try heads=10
+    """
 
     path: str = field(default="", metadata={"help": "BERT folder or ONNX file; empty: train a small BERT"})
     finetune: bool = field(default=True, metadata={"help": "fine-tune on the task; false: the teacher is ready"})
@@ -76,7 +98,22 @@ class TeacherConfig:
 
 @dataclass(frozen=True)
 class RunConfig:
-    """One run of `minispike distill`."""
+    """One run of ``minispike distill``.
+
+    Raises:
+        ConfigError: a number is out of its range, the backend is unknown, a size that the run finds is set by hand,
+            or stage 2 has transfer text and no room for it, or room and none.
+
+    Example:
+        >>> from minispike.config import RunConfig
+        >>> from minispike.models.spikebert_config import SpikeBERTConfig
+        >>> RunConfig().student.num_labels  # known once the data are read
+        0
+        >>> RunConfig(student=SpikeBERTConfig(num_labels=2))  # doctest: +ELLIPSIS
+        Traceback (most recent call last):
+            ...
+        minispike.errors.ConfigError: student.num_labels: expected 0: a run takes it from the teacher ... got 2; ...
+    """
 
     preset: str = field(default="tiny", metadata={"help": "the preset that this configuration began as"})
     seed: int = field(default=0, metadata={"help": "of everything random"})
@@ -220,8 +257,22 @@ PRESETS: dict[str, Callable[[], RunConfig]] = {
 def preset(name: str) -> RunConfig:
     """The configuration of a preset.
 
+    Args:
+        name: a key of `PRESETS`: tiny, mini, small, base or reference.
+
     Raises:
         ConfigError: there is no such preset.
+
+    Example:
+        >>> from minispike.config import PRESETS, preset
+        >>> for name in PRESETS:
+        ...     student = preset(name).student
+        ...     print(f"{name}: {student.depth} blocks of width {student.dim}, {student.time_steps} time steps")
+        tiny: 2 blocks of width 128, 2 time steps
+        mini: 4 blocks of width 256, 2 time steps
+        small: 6 blocks of width 384, 2 time steps
+        base: 12 blocks of width 768, 4 time steps
+        reference: 12 blocks of width 768, 4 time steps
     """
     if name not in PRESETS:
         expected = "one of " + ", ".join(PRESETS)

@@ -80,12 +80,28 @@ def measure_energy(
     Args:
         model: the network.
         batches: the sentences, such as those of `in_order`; each counts alike.
-        teacher: the shape of the teacher, to compare with it too.
-        convention: see `Convention`.
+        teacher: the shape of the teacher, to compare with it too; default none.
+        convention: ``"mac"``, the default, or ``"paper"``; see `Convention`.
 
     Raises:
         DataError: there is no sentence.
         ConfigError: an unknown convention.
+
+    Example:
+        >>> import numpy as np
+        >>> from minispike.data.batches import in_order
+        >>> from minispike.data.tokenizer import Encoded
+        >>> from minispike.energy import measure_energy
+        >>> from minispike.models.spikebert import SpikeBERT
+        >>> from minispike.models.spikebert_config import SpikeBERTConfig
+        >>> model = SpikeBERT(SpikeBERTConfig(vocab_size=10, dim=8, depth=1, heads=2, num_labels=2))
+        >>> texts = Encoded((np.array([2, 5, 3]), np.array([2, 6, 7, 3])), None, truncated=0.0, unknown=0.0)
+        >>> report = measure_energy(model, in_order(texts, batch_size=2))
+        >>> report.sentences, report.tokens, [ledger.name for ledger in report.ledgers]
+        (2, 7, ['SpikeBERT', 'BERT of the same shape'])
+        >>> rows = {row.name: row for row in report.rows}
+        >>> rows["blocks.0.attention.q"].macs, rows["classifier"].macs  # only the latter multiplies: 4 x 8 x 2
+        (0.0, 64.0)
     """
     _flops(convention)  # a mistake is better found before the network has run than after
     c, tally, lengths = model.config, _Tally(), list[int]()
@@ -114,7 +130,15 @@ def measure_energy(
 
 
 def same_shape(c: SpikeBERTConfig) -> BertConfig:
-    """The BERT that has the depth, width, heads and feed-forward width of a SpikeBERT."""
+    """The BERT that has the depth, width, heads and feed-forward width of a SpikeBERT.
+
+    Example:
+        >>> from minispike.energy import same_shape
+        >>> from minispike.models.spikebert_config import SpikeBERTConfig
+        >>> bert = same_shape(SpikeBERTConfig(vocab_size=1000, dim=128, depth=2, heads=4, mlp_ratio=4, num_labels=2))
+        >>> bert.hidden_size, bert.num_hidden_layers, bert.intermediate_size
+        (128, 2, 512)
+    """
     return BertConfig(
         vocab_size=c.vocab_size,
         hidden_size=c.dim,
@@ -181,12 +205,20 @@ def bert_ledger(
     Args:
         config: its shape. A pooler and a classifier are counted if it has ``num_labels``.
         lengths: tokens of each sentence; at least one.
-        convention: see `Convention`.
-        name: of the ledger.
+        convention: ``"mac"``, the default, or ``"paper"``; see `Convention`.
+        name: of the ledger; default ``BERT``.
 
     Raises:
         DataError: there is no sentence.
         ConfigError: an unknown convention.
+
+    Example:
+        >>> from minispike.energy import bert_ledger
+        >>> from minispike.models.bert import BertConfig
+        >>> config = BertConfig(hidden_size=4, num_hidden_layers=1, num_attention_heads=2, intermediate_size=8)
+        >>> ledger = bert_ledger(config, lengths=[3])
+        >>> ledger.dense_macs  # 4 x 3 x 4 x 4 of linear maps, 2 x 3 x 3 x 4 of attention, 2 x 3 x 4 x 8 of the MLP
+        456.0
     """
     each = np.asarray(list(lengths), dtype=np.float64)
     if not len(each):

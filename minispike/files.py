@@ -10,7 +10,20 @@ from typing import IO, Any
 
 @contextmanager
 def named(path: str | Path) -> Iterator[None]:
-    """Put the path into errors of the system within the block that name no file, such as that of a full disk."""
+    """Put the path into errors of the system within the block that name no file, such as that of a full disk.
+
+    Args:
+        path: of what is read or written there.
+
+    Example:
+        >>> from minispike.files import named
+        >>> try:
+        ...     with named("runs/model.safetensors"):
+        ...         raise OSError(28, "No space left on device")
+        ... except OSError as error:
+        ...     print(error.filename)
+        runs/model.safetensors
+    """
     try:
         yield
     except OSError as error:
@@ -34,6 +47,19 @@ def atomic_write(path: str | Path, mode: str = "w") -> Iterator[IO[Any]]:
     Raises:
         ValueError: for any other ``mode``.
         OSError: the file cannot be written; its ``filename`` is the path, or the temporary file's.
+
+    Example:
+        >>> import tempfile
+        >>> from pathlib import Path
+        >>> from minispike.files import atomic_write
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     path = Path(folder) / "results.txt"
+        ...     with atomic_write(path) as file:
+        ...         _ = file.write("accuracy 0.9")
+        ...         print("half written:", path.exists())
+        ...     print("complete:", path.read_text())
+        half written: False
+        complete: accuracy 0.9
     """
     if mode not in ("w", "wb"):
         raise ValueError(f'mode: expected "w" or "wb", got {mode!r}; try "w"')

@@ -55,7 +55,18 @@ MATRIX_KINDS = ("linear", "attention", "head")
 
 @dataclass(frozen=True)
 class Cost:
-    """What an operation that is no product of matrices is charged for each element, and why so."""
+    """What an operation that is no product of matrices is charged for each element, and why so.
+
+    Attributes:
+        macs: multiply-accumulates.
+        accumulates: accumulates.
+        why: in a sentence.
+
+    Example:
+        >>> from minispike.ledger import COSTS
+        >>> COSTS["norm"].macs, COSTS["norm"].accumulates  # for each number that is normalised
+        (3, 2)
+    """
 
     macs: int
     accumulates: int
@@ -108,6 +119,11 @@ class EnergyRow:
             matrices.
         accumulates, macs: what is executed.
         picojoule: the energy of the two, in pJ.
+
+    Example:
+        >>> from minispike.ledger import AC_PICOJOULE, EnergyRow
+        >>> EnergyRow("fc", "linear", dense_macs=100, accumulates=10, macs=0, picojoule=10 * AC_PICOJOULE).picojoule
+        9.0
     """
 
     name: str
@@ -120,7 +136,20 @@ class EnergyRow:
 
 @dataclass(frozen=True)
 class Ledger:
-    """The rows of one network, and their sums for a mean sentence."""
+    """The rows of one network, and their sums for a mean sentence.
+
+    Attributes:
+        name: of the network.
+        rows: in the order of the network.
+
+    Example:
+        >>> from minispike.ledger import EnergyRow, Ledger
+        >>> spiking = EnergyRow("fc", "linear", dense_macs=1000, accumulates=200, macs=0, picojoule=180.0)
+        >>> norm = EnergyRow("norm", "norm", dense_macs=0, accumulates=20, macs=30, picojoule=156.0)
+        >>> ledger = Ledger("a layer", (spiking, norm))
+        >>> round(ledger.total_mj * 1e9), round(ledger.matrix_mj * 1e9)  # in pJ: everything, and matrices alone
+        (336, 180)
+    """
 
     name: str
     rows: tuple[EnergyRow, ...]
@@ -151,7 +180,15 @@ class Ledger:
         return sum(row.accumulates for row in self.rows)
 
     def by_kind(self) -> dict[str, float]:
-        """Energy in mJ by kind of row, in the order of the network."""
+        """Energy in mJ by kind of row, in the order of the network.
+
+        Example:
+            >>> from minispike.ledger import EnergyRow, Ledger
+            >>> rows = [EnergyRow(name, "linear", 100, accumulates=100, macs=0, picojoule=90.0) for name in ("q", "k")]
+            >>> ledger = Ledger("all", (*rows, EnergyRow("norm", "norm", 0, accumulates=20, macs=30, picojoule=156.0)))
+            >>> {kind: round(energy * 1e9) for kind, energy in ledger.by_kind().items()}  # in pJ
+            {'linear': 180, 'norm': 156}
+        """
         sums: dict[str, float] = {}
         for row in self.rows:
             sums[row.kind] = sums.get(row.kind, 0.0) + row.picojoule * 1e-9
@@ -175,6 +212,14 @@ class EnergyReport:
         teacher: the BERT it learned from, or None.
         sentences, tokens: how many were measured.
         convention: see `Convention`.
+
+    Example:
+        >>> from minispike.ledger import EnergyReport, EnergyRow, Ledger
+        >>> student = Ledger("student", (EnergyRow("fc", "linear", 1000, accumulates=500, macs=0, picojoule=450.0),))
+        >>> twin = Ledger("twin", (EnergyRow("fc", "linear", 1000, accumulates=0, macs=1000, picojoule=4600.0),))
+        >>> report = EnergyReport(student, twin, teacher=None, sentences=1, tokens=5, convention="mac")
+        >>> round(report.ratio, 4)  # half as many operations, and 0.9 pJ instead of 4.6 for each
+        0.0978
     """
 
     student: Ledger
@@ -224,7 +269,15 @@ class EnergyReport:
         }
 
     def to_text(self) -> str:
-        """The report as a table, with formula and assumptions."""
+        """The report as a table, with formula and assumptions.
+
+        Example:
+            >>> from minispike.ledger import EnergyReport, EnergyRow, Ledger
+            >>> ledger = Ledger("student", (EnergyRow("fc", "linear", 1000, accumulates=500, macs=0, picojoule=450.0),))
+            >>> report = EnergyReport(ledger, ledger, teacher=None, sentences=2, tokens=11, convention="mac")
+            >>> print(report.to_text().splitlines()[0])
+            Energy of a sentence (mean of 2, 5.5 tokens; convention 'mac')
+        """
         measured = f"mean of {self.sentences}, {self.tokens / self.sentences:.1f} tokens"
         head = f"Energy of a sentence ({measured}; convention {self.convention!r})"
         lines = [head, "", f"{'':36}{'total':>12}{'matrices':>14}{'student / this':>16}{'matrices only':>15}"]

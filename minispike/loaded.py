@@ -48,7 +48,18 @@ class _Notes(TypedDict):
 
 @dataclass(frozen=True)
 class Prediction:
-    """What the student says about a text: the likeliest label, and the probability of each label, 0 to 1."""
+    """What the student says about a text.
+
+    Attributes:
+        label: the likeliest.
+        probabilities: of each label, 0 to 1; together 1.
+
+    Example:
+        >>> from minispike.loaded import Prediction
+        >>> prediction = Prediction("positive", {"negative": 0.25, "positive": 0.75})
+        >>> max(prediction.probabilities, key=prediction.probabilities.get) == prediction.label
+        True
+    """
 
     label: str
     probabilities: Mapping[str, float]
@@ -56,7 +67,20 @@ class Prediction:
 
 @dataclass(frozen=True)
 class ClassCount:
-    """Of one label: how many examples have it, how many were given it, and how many of those rightly."""
+    """How one label fared.
+
+    Attributes:
+        label: its name.
+        examples: how many have it.
+        predicted: how many were given it.
+        right: how many of those have it.
+
+    Example:
+        >>> from minispike.loaded import ClassCount
+        >>> count = ClassCount("positive", examples=10, predicted=8, right=6)
+        >>> count.right / count.predicted, count.right / count.examples  # precision and recall
+        (0.75, 0.6)
+    """
 
     label: str
     examples: int
@@ -66,7 +90,22 @@ class ClassCount:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """How good the student is on labelled texts: all of them together, and label by label."""
+    """How good the student is on labelled texts.
+
+    Attributes:
+        result: of all of them together: accuracy, its interval, macro F1.
+        examples: how many.
+        classes: label by label, in the order of the labels' names.
+
+    Example:
+        >>> from minispike.loaded import ClassCount, Evaluation
+        >>> from minispike.metrics import ModelResult
+        >>> result = ModelResult.measure("student", labels=[0, 1, 1], predictions=[0, 1, 0], num_labels=2)
+        >>> counts = ClassCount("negative", 1, predicted=2, right=1), ClassCount("positive", 2, predicted=1, right=1)
+        >>> evaluation = Evaluation(result, examples=3, classes=counts)
+        >>> sum(count.right for count in evaluation.classes) / evaluation.examples == result.accuracy
+        True
+    """
 
     result: ModelResult
     examples: int
@@ -85,6 +124,28 @@ class LoadedRun:
         label_names: of its classes, in the order of its logits.
         config: of the run.
         pairs: whether its texts are pairs; None for the file of an older version, which does not tell.
+
+    Example:
+        >>> from pathlib import Path
+        >>> import numpy as np
+        >>> from minispike.config import RunConfig
+        >>> from minispike.data.text import Examples
+        >>> from minispike.data.tokenizer import Tokenizer
+        >>> from minispike.loaded import LoadedRun
+        >>> from minispike.models.spikebert import SpikeBERT
+        >>> from minispike.models.spikebert_config import SpikeBERTConfig
+        >>> tokenizer = Tokenizer.train(["a gem", "so dull"], vocab_size=40)
+        >>> student = SpikeBERT(SpikeBERTConfig(tokenizer.vocab_size, dim=8, depth=1, heads=2, num_labels=2))
+        >>> student.classifier.weight.assign(np.zeros((2, 8)))  # it has learned nothing
+        >>> run = LoadedRun(Path("nowhere"), student, tokenizer, ("negative", "positive"), RunConfig())
+        >>> dict(run.predict(["so dull"])[0].probabilities)
+        {'negative': 0.5, 'positive': 0.5}
+        >>> run.evaluate(Examples(("a gem", "so dull"), np.array([1, 0]))).result.accuracy
+        0.5
+        >>> run.energy(["so dull"]).tokens  # [CLS] and [SEP] among them
+        8
+        >>> list(run.firing_rates(["so dull"]))[:2]  # by layer
+        ['embedding', 'blocks.0.attention.q']
     """
 
     path: Path
@@ -96,6 +157,10 @@ class LoadedRun:
 
     def encode(self, texts: Sequence[str], pairs: Sequence[str] | None = None) -> Encoded:
         """The token ids of N texts, or of N pairs, cut to the length that the student was trained with.
+
+        Args:
+            texts: a list of N texts, or of the first texts of N pairs.
+            pairs: the N second texts; None, the default, for single texts.
 
         Raises:
             DataError: they are no texts, or single ones where the student has learned pairs, or the reverse.
@@ -111,7 +176,14 @@ class LoadedRun:
         return self.tokenizer.encode(texts, pairs, self.config.data.max_length)
 
     def logits(self, texts: Sequence[str], pairs: Sequence[str] | None = None) -> "np.ndarray[Any, Any]":
-        """The logits ``[N, C]`` of N texts, or of N pairs, on the host."""
+        """The logits ``[N, C]`` of N texts, or of N pairs, on the host, in float32; without a text, ``[0, C]``.
+
+        Args:
+            texts, pairs: as of `encode`.
+
+        Raises:
+            DataError: as of `encode`.
+        """
         encoded = self.encode(texts, pairs)
         if not len(encoded):
             return np.empty((0, len(self.label_names)), dtype=np.float32)
@@ -119,7 +191,14 @@ class LoadedRun:
         return logits
 
     def predict(self, texts: Sequence[str], pairs: Sequence[str] | None = None) -> list[Prediction]:
-        """The label of each text, or of each pair, with the probabilities of all labels."""
+        """The label of each text, or of each pair, with the probabilities of all labels: the softmax of the logits.
+
+        Args:
+            texts, pairs: as of `encode`.
+
+        Raises:
+            DataError: as of `encode`.
+        """
         logits = self.logits(texts, pairs).astype(np.float64)
         shares = np.exp(logits - logits.max(axis=1, keepdims=True))
         shares /= shares.sum(axis=1, keepdims=True)
@@ -154,14 +233,26 @@ class LoadedRun:
     ) -> EnergyReport:
         """The energy of a mean text, next to a BERT of the same shape and, where known, the teacher.
 
+        Args:
+            texts, pairs: as of `encode`.
+            convention: ``"mac"``, the default, or ``"paper"``; see `minispike.ledger.Convention`.
+
         Raises:
-            DataError: there is no text.
+            DataError: there is no text; or as of `encode`.
+            ConfigError: an unknown convention.
         """
         batches = in_order(self.encode(texts, pairs), _BATCH, pad_id=self.tokenizer.pad_id)
         return measure_energy(self.model, batches, teacher_shape(self.path), convention)
 
     def firing_rates(self, texts: Sequence[str], pairs: Sequence[str] | None = None) -> dict[str, float]:
-        """Spikes for each neuron, token and time step, by layer, 0 to 1; see `Recorder.firing_rates`."""
+        """Spikes for each neuron, token and time step, by layer, 0 to 1; see `Recorder.firing_rates`.
+
+        Args:
+            texts, pairs: as of `encode`.
+
+        Raises:
+            DataError: as of `encode`.
+        """
         recorder = Recorder()
         with no_grad():
             for batch in in_order(self.encode(texts, pairs), _BATCH, pad_id=self.tokenizer.pad_id):
@@ -180,6 +271,25 @@ def load(run: str | Path) -> LoadedRun:
         CheckpointError: the student's file is damaged, or of something else.
         DataError: its tokenizer is missing, damaged, or of another model.
         ConfigError: its configuration is damaged.
+
+    Example:
+        >>> import tempfile
+        >>> from pathlib import Path
+        >>> from minispike.config import RunConfig
+        >>> from minispike.data.tokenizer import Tokenizer
+        >>> from minispike.loaded import load, save_student
+        >>> from minispike.models.spikebert import SpikeBERT
+        >>> from minispike.models.spikebert_config import SpikeBERTConfig
+        >>> from minispike.settings import to_toml
+        >>> tokenizer = Tokenizer.train(["a gem", "so dull"], vocab_size=40)
+        >>> student = SpikeBERT(SpikeBERTConfig(tokenizer.vocab_size, dim=8, depth=1, heads=2, num_labels=2))
+        >>> with tempfile.TemporaryDirectory() as folder:  # of a run: here, of one that has trained nothing
+        ...     _ = (Path(folder) / "config.toml").write_text(to_toml(RunConfig()))
+        ...     tokenizer.save(f"{folder}/tokenizer.json")
+        ...     save_student(Path(folder) / "model.safetensors", student, ("negative", "positive"))
+        ...     run = load(folder)
+        >>> run.label_names, run.logits(["a gem"]).shape
+        (('negative', 'positive'), (1, 2))
     """
     path = Path(run)
     config = read_config(path, needed=_NEEDED)
@@ -204,8 +314,25 @@ def save_student(path: Path, student: SpikeBERT, label_names: Sequence[str] = ()
     Args:
         path: the file.
         student: to be kept.
-        label_names: in the order of its logits.
-        pairs: whether its texts are pairs; None: it has learned no task.
+        label_names: in the order of its logits; default none.
+        pairs: whether its texts are pairs; None, the default: it has learned no task.
+
+    Raises:
+        CheckpointError: ``safetensors`` is not installed.
+        OSError: the file cannot be written.
+
+    Example:
+        >>> import tempfile
+        >>> from pathlib import Path
+        >>> from minispike.loaded import load_student, save_student
+        >>> from minispike.models.spikebert import SpikeBERT
+        >>> from minispike.models.spikebert_config import SpikeBERTConfig
+        >>> student = SpikeBERT(SpikeBERTConfig(vocab_size=10, dim=8, depth=1, heads=2, num_labels=2))
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     save_student(Path(folder) / "student.safetensors", student, ("negative", "positive"), pairs=False)
+        ...     again, labels = load_student(Path(folder) / "student.safetensors")
+        >>> again.config == student.config, labels
+        (True, ('negative', 'positive'))
     """
     notes = {"student": vars(student.config), "labels": list(label_names)}
     save_tensors(path, student.state_dict(), notes if pairs is None else notes | {"pairs": pairs})
@@ -214,8 +341,26 @@ def save_student(path: Path, student: SpikeBERT, label_names: Sequence[str] = ()
 def load_student(path: Path) -> tuple[SpikeBERT, tuple[str, ...]]:
     """A student and the names of its labels.
 
+    Args:
+        path: a file that `save_student` wrote.
+
     Raises:
         CheckpointError: the file is missing, damaged, or holds something else.
+
+    Example:
+        >>> import tempfile
+        >>> from pathlib import Path
+        >>> import numpy as np
+        >>> from minispike.checkpoint import save_tensors
+        >>> from minispike.errors import CheckpointError
+        >>> from minispike.loaded import load_student
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     save_tensors(Path(folder) / "other.safetensors", {"w": np.ones(3)})
+        ...     try:
+        ...         load_student(Path(folder) / "other.safetensors")
+        ...     except CheckpointError as error:
+        ...         print(str(error).split(": ", 1)[1].split(",")[0])
+        expected a student with its configuration
     """
     student, notes = _read_student(path)
     return student, _label_names(notes)

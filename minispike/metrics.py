@@ -34,6 +34,12 @@ class ModelResult:
         low, high: ends of its 95 % Wilson interval.
         macro_f1: mean F1 of the classes, 0 to 1; None: not known.
         note: what else a reader should know, in a few words.
+
+    Example:
+        >>> from minispike.metrics import ModelResult
+        >>> result = ModelResult.measure("student", labels=[0, 1, 1, 0], predictions=[0, 1, 0, 0], num_labels=2)
+        >>> result.accuracy, round(result.low, 2), round(result.high, 2)
+        (0.75, 0.3, 0.95)
     """
 
     name: str
@@ -45,7 +51,13 @@ class ModelResult:
 
     @classmethod
     def measure(cls, name: str, labels: ArrayLike, predictions: ArrayLike, num_labels: int, note: str = "") -> Self:
-        """The result of these predictions (integers ``[N]``, as the labels).
+        """The result of these predictions.
+
+        Args:
+            name: of the model.
+            labels, predictions: integers ``[N]`` in 0 to ``num_labels`` - 1, N >= 1.
+            num_labels: C, number of classes.
+            note: default none.
 
         Raises:
             DataError: there is no label, or one outside of the ``num_labels`` classes.
@@ -59,9 +71,6 @@ class ModelResult:
 def accuracy(labels: ArrayLike, predictions: ArrayLike) -> float:
     """The share of predictions that are right, 0 to 1.
 
-    >>> accuracy([0, 1, 1, 0], [0, 1, 0, 0])
-    0.75
-
     Args:
         labels: integers ``[N]``, N >= 1.
         predictions: integers ``[N]``.
@@ -69,6 +78,11 @@ def accuracy(labels: ArrayLike, predictions: ArrayLike) -> float:
     Raises:
         DataError: there is no label.
         ShapeError: the two differ in length.
+
+    Example:
+        >>> from minispike.metrics import accuracy
+        >>> accuracy([0, 1, 1, 0], [0, 1, 0, 0])
+        0.75
     """
     truth, guess = _pair(labels, predictions)
     return float(np.mean(truth == guess))
@@ -87,6 +101,13 @@ def wilson_interval(correct: int, n: int, z: float = 1.96) -> tuple[float, float
 
     Raises:
         DataError: no prediction, or more right ones than predictions.
+
+    Example:
+        >>> from minispike.metrics import wilson_interval
+        >>> [round(end, 3) for end in wilson_interval(9, 10)]
+        [0.596, 0.982]
+        >>> [round(end, 3) for end in wilson_interval(900, 1000)]  # the same accuracy, and a tenth of the doubt
+        [0.88, 0.917]
     """
     if n < 1 or not 0 <= correct <= n:
         got, hint = f"{correct} of {n}", "a data set with examples"
@@ -113,6 +134,12 @@ def macro_f1(labels: ArrayLike, predictions: ArrayLike, num_labels: int) -> floa
     Raises:
         DataError: there is no label, or one outside of the ``num_labels`` classes.
         ShapeError: the two differ in length.
+
+    Example:
+        >>> from minispike.metrics import macro_f1
+        >>> labels, predictions = [0, 0, 0, 1], [0, 0, 0, 0]  # right three times in four, and blind to class 1
+        >>> round(macro_f1(labels, predictions, 2), 4)  # F1 of class 0 is 6 / 7, of class 1 it is 0
+        0.4286
     """
     truth, guess = _pair(labels, predictions)
     for name, values in (("labels", truth), ("predictions", guess)):

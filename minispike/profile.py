@@ -48,6 +48,16 @@ class OpRecord:
         forward, backward: s.
         kept: bytes that were allocated in forward passes and not freed in them: outputs, and what backward needs.
         products: the products of matrices they have made, forward and backward, and how often.
+
+    Example:
+        >>> import numpy as np
+        >>> from minispike import Tensor
+        >>> from minispike.profile import profiled
+        >>> x = Tensor(np.ones(1000), requires_grad=True)
+        >>> with profiled(memory=True) as profile:
+        ...     y = x * x
+        >>> profile.ops["Mul"].calls, profile.ops["Mul"].kept > 4000  # bytes: at least a float32 for each number
+        (1, True)
     """
 
     calls: int = 0
@@ -63,6 +73,15 @@ class Profile:
     Attributes:
         ops: an `OpRecord` for each class.
         peak: bytes, at most, that the block had allocated at a time; 0 unless memory was asked for.
+
+    Example:
+        >>> from minispike import Tensor
+        >>> from minispike.profile import profiled
+        >>> x = Tensor([1.0, 2.0], requires_grad=True)
+        >>> with profiled() as profile:
+        ...     (x * x + x).sum().backward()
+        >>> {name: record.calls for name, record in profile.ops.items()}
+        {'Mul': 1, 'Add': 1, 'Sum': 1}
     """
 
     def __init__(self, memory: "_Traced | _Pooled | None" = None) -> None:
@@ -95,8 +114,18 @@ def profiled(*, memory: bool = False) -> Iterator[Profile]:
     """Within the block, in this thread, ops are recorded; a block within it has them to itself.
 
     Args:
-        memory: record bytes (of the backend in use) and matrix products too. That takes time: the seconds then say
-            little.
+        memory: record bytes (of the backend in use) and matrix products too; default false. That takes time: the
+            seconds then say little.
+
+    Example:
+        >>> import numpy as np
+        >>> from minispike import Tensor
+        >>> from minispike.profile import profiled
+        >>> a, b = Tensor(np.ones((3, 4))), Tensor(np.ones((4, 5)))
+        >>> with profiled(memory=True) as profile:
+        ...     c = a @ b
+        >>> profile.ops["MatMul"].products
+        Counter({(1, 3, 4, 5): 1})
     """
     if not memory:
         profile = Profile()
@@ -168,9 +197,18 @@ class Floor:
     """Products of matrices by themselves, made of random numbers.
 
     Args:
-        products: how often each is made, by the name of the op that makes it.
+        products: how often each is made, by the name of the op that makes it. A product ``(n, r, k, c)`` is of n
+            pairs of matrices ``[r, k]`` and ``[k, c]``.
         dtype: of the numbers.
         module: array module that multiplies.
+
+    Example:
+        >>> import numpy as np
+        >>> from minispike.profile import Floor
+        >>> floor = Floor({"Linear": {(1, 64, 32, 16): 3}}, np.float32, np)  # [64, 32] times [32, 16], three times
+        >>> seconds = floor.seconds()
+        >>> list(seconds), 0.0 < seconds["Linear"] < 1.0
+        (['Linear'], True)
     """
 
     def __init__(self, products: Mapping[str, Mapping[Product, int]], dtype: Any, module: Any) -> None:
@@ -210,6 +248,11 @@ class OpRow:
         forward, backward: s, medians over steps.
         floor: s, of its products of matrices alone, forward and backward; 0 for an op that makes none.
         kept: bytes, as in `OpRecord`.
+
+    Example:
+        >>> from minispike.profile import OpRow
+        >>> OpRow("Linear", calls=2, forward=0.25, backward=0.5, floor=0.5, kept=0).seconds
+        0.75
     """
 
     name: str
@@ -237,6 +280,13 @@ class StepProfile:
         multiply_adds: of all products of matrices.
         peak: bytes that a step allocates beside the weights and moments, at its fullest moment.
         state: bytes of these.
+
+    Example:
+        >>> from minispike.profile import OpRow, StepProfile
+        >>> row = OpRow("Linear", calls=2, forward=0.25, backward=0.5, floor=0.5, kept=0)
+        >>> profile = StepProfile((row,), norm=0.125, optimiser=0.125, rest=0.0, multiply_adds=10, peak=0, state=0)
+        >>> profile.seconds, profile.floor / profile.seconds  # half of the step is matrix products
+        (1.0, 0.5)
     """
 
     ops: tuple[OpRow, ...]
@@ -271,11 +321,24 @@ def profile_step(
     Args:
         loss: the forward pass, to one number; called once a step.
         optimiser: of the parameters, which are changed.
-        steps: that count; two come before them, and one looks at memory and products.
-        learning_rate, clip: of a step, and of the norm of its gradient (0: any).
+        steps: that count, by default 10; two come before them, and one looks at memory and products.
+        learning_rate, clip: of a step, default 1e-3, and of the norm of its gradient, default 1 (0: any).
 
     Raises:
         ConfigError: no step is asked for.
+
+    Example:
+        >>> import numpy as np
+        >>> from minispike import Tensor
+        >>> from minispike.nn.layers import Linear
+        >>> from minispike.nn.optim import AdamW
+        >>> from minispike.profile import profile_step
+        >>> layer, x = Linear(4, 3, np.random.default_rng(0)), Tensor(np.ones((5, 4)))
+        >>> profile = profile_step(lambda: layer(x).sum(), AdamW(layer.named_parameters()), steps=2)
+        >>> profile.multiply_adds  # 5 x 4 x 3 forward, and as many for the gradient of the weight; x needs none
+        120
+        >>> profile.state  # bytes: 15 parameters and two moments of each, in float32
+        180
     """
     if steps < 1:
         raise ConfigError(problem("steps", expected="a number >= 1", got=str(steps), hint="steps=10"))

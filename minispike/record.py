@@ -40,6 +40,14 @@ class MembraneTrace:
         after: ``[T, N]`` potential after the reset.
         spikes: ``[T, N]``, 0 or 1.
         neuron: the constants of the neurons.
+
+    Example:
+        >>> import numpy as np
+        >>> from minispike.record import membrane_trace
+        >>> from minispike.snn.neurons import LIFNeuron
+        >>> trace = membrane_trace(np.array([[3.0], [0.0]]), LIFNeuron(tau=2.0, threshold=1.0, reset=None))
+        >>> trace.before[:, 0].tolist(), trace.after[:, 0].tolist()  # a soft reset takes the threshold off
+        ([1.5, 0.25], [0.5, 0.25])
     """
 
     current: _Floats
@@ -58,10 +66,20 @@ def membrane_trace(current: Array, neuron: LIFNeuron, time_steps: int | None = N
     Args:
         current: ``[T, N]``, or ``[1, N]`` for one that stays the same.
         neuron: the constants.
-        time_steps: T, where ``current`` is not to say it.
+        time_steps: T, where ``current`` is not to say it; None, the default: its length.
 
     Raises:
         ShapeError: ``current`` has another number of steps than ``time_steps``.
+
+    Example:
+        >>> import numpy as np
+        >>> from minispike.record import membrane_trace
+        >>> from minispike.snn.neurons import LIFNeuron
+        >>> trace = membrane_trace(np.array([[1.5]]), LIFNeuron(tau=2.0, threshold=1.0), time_steps=3)
+        >>> trace.before[:, 0].tolist()  # half way to 1.5, and half of the rest: that reaches the threshold
+        [0.75, 1.125, 0.75]
+        >>> trace.spikes[:, 0].tolist(), trace.after[:, 0].tolist()
+        ([0.0, 1.0, 0.0], [0.75, 0.0, 0.75])
     """
     with no_grad():
         spikes, before, after = lif_composed(Tensor(current), neuron, time_steps=time_steps)
@@ -79,6 +97,18 @@ class Recording:
         currents: by layer ``[T, L, N]`` or ``[1, L, N]``, the input of the neurons.
         time_steps: T.
         neurons: by layer, the constants of its neurons; may be empty.
+
+    Example:
+        >>> import numpy as np
+        >>> from minispike.models.spikebert import SpikeBERT
+        >>> from minispike.models.spikebert_config import SpikeBERTConfig
+        >>> from minispike.record import record_sentence
+        >>> model = SpikeBERT(SpikeBERTConfig(vocab_size=10, dim=8, depth=1, heads=2, time_steps=3, num_labels=2))
+        >>> recording = record_sentence(model, np.array([2, 5, 6, 3]))
+        >>> recording.spikes["blocks.0.attention.q"].shape  # [T, L, N]
+        (3, 4, 8)
+        >>> recording.trace("blocks.0.attention.q", token=1, cells=[0, 5]).before.shape  # [T, cells]
+        (3, 2)
     """
 
     spikes: Mapping[str, _Floats]
@@ -110,7 +140,17 @@ class Recorder:
     Only tokens count, not padding: tell `batch` the mask before each forward pass.
 
     Args:
-        keep: keep the spikes and currents of the first sentence of the first batch for `recording`.
+        keep: keep the spikes and currents of the first sentence of the first batch for `recording`; default false.
+
+    Example:
+        >>> import numpy as np
+        >>> from minispike.record import Recorder
+        >>> recorder = Recorder()
+        >>> spikes = np.zeros((2, 1, 3, 4))  # [T, B, L, N]
+        >>> spikes[0] = 1.0  # at the first of two time steps every neuron fires
+        >>> recorder.batch(mask=np.array([[True, True, False]]))("layer", spikes)
+        >>> recorder.counts(), recorder.elements(), recorder.firing_rates()  # the third token is padding
+        ({'layer': 8.0}, {'layer': 16}, {'layer': 0.5})
     """
 
     def __init__(self, keep: bool = False) -> None:
@@ -191,7 +231,23 @@ class Recorder:
 
 
 def layer_neurons(model: SpikeBERT) -> dict[str, LIFNeuron]:
-    """The constants of the neurons of every layer, by the name that an observer is told."""
+    """The constants of the neurons of every layer, by the name that an observer is told.
+
+    Example:
+        >>> from minispike.models.spikebert import SpikeBERT
+        >>> from minispike.models.spikebert_config import SpikeBERTConfig
+        >>> from minispike.record import layer_neurons
+        >>> model = SpikeBERT(SpikeBERTConfig(vocab_size=10, dim=8, depth=1, heads=2, num_labels=2))
+        >>> for name, neuron in layer_neurons(model).items():
+        ...     print(name, neuron.threshold)
+        blocks.0.attention.q 1.0
+        blocks.0.attention.k 1.0
+        blocks.0.attention.v 1.0
+        blocks.0.attention.mix 0.5
+        blocks.0.attention.output 1.0
+        blocks.0.mlp.hidden 1.0
+        blocks.0.mlp.output 1.0
+    """
     found: dict[str, LIFNeuron] = {}
     for i, block in enumerate(model.blocks):
         attention, mlp = block.attention, block.mlp
@@ -210,6 +266,22 @@ def record_sentence(model: SpikeBERT, input_ids: Array) -> Recording:
     Args:
         model: the network.
         input_ids: integers ``[L]``, without padding.
+
+    Returns:
+        The sentence, with what `Recording.trace` needs.
+
+    Raises:
+        ShapeError: the ids are no integers ``[L]``, or more than the network reads, or one is not in its vocabulary.
+
+    Example:
+        >>> import numpy as np
+        >>> from minispike.models.spikebert import SpikeBERT
+        >>> from minispike.models.spikebert_config import SpikeBERTConfig
+        >>> from minispike.record import record_sentence
+        >>> model = SpikeBERT(SpikeBERTConfig(vocab_size=10, dim=8, depth=1, heads=2, time_steps=3, num_labels=2))
+        >>> recording = record_sentence(model, np.array([2, 5, 6, 3]))
+        >>> recording.spikes["embedding"].shape, recording.time_steps  # the input is there once for all time steps
+        ((1, 4, 8), 3)
     """
     recorder = Recorder(keep=True)
     with no_grad():

@@ -27,7 +27,21 @@ T = TypeVar("T", bound="DataclassInstance")
 
 
 class FieldHelp(NamedTuple):
-    """One setting in a command's help: dotted key, type, default as TOML (or ``required``), meaning."""
+    """One setting in a command's help.
+
+    Attributes:
+        key: dotted, such as ``student.depth``.
+        type: in words.
+        default: as TOML, or ``required``.
+        help: what it means.
+
+    Example:
+        >>> from minispike.settings import fields_help
+        >>> from minispike.train.schedule import Schedule
+        >>> row = fields_help(Schedule)[0]
+        >>> row.key, row.type, row.default
+        ('warmup', 'float', '0.1')
+    """
 
     key: str
     type: str
@@ -46,6 +60,16 @@ def from_mapping(cls: type[T], mapping: Mapping[str, Any], *, where: str = "conf
     Raises:
         ConfigError: for an unknown key, a wrong type, a missing value, or a value that the dataclass itself
             refuses with a ValueError or MinispikeError. It names the dotted key and the nearest valid one.
+
+    Example:
+        >>> from minispike.settings import from_mapping
+        >>> from minispike.train.schedule import Schedule
+        >>> from_mapping(Schedule, {"warmup": 0.2})
+        Schedule(warmup=0.2, shape='cosine', floor=0.0)
+        >>> from_mapping(Schedule, {"warm_up": 0.2})
+        Traceback (most recent call last):
+            ...
+        minispike.errors.ConfigError: warm_up: expected one of the keys of config, got an unknown key; try warmup
     """
     return _read(cls, mapping, where, None)
 
@@ -57,13 +81,26 @@ def to_mapping(instance: "DataclassInstance") -> dict[str, Any]:
 
     Raises:
         ConfigError: if a field that may be None holds the text ``"none"``, which would be read back as None.
+
+    Example:
+        >>> from minispike.distill.losses import Alignment
+        >>> from minispike.settings import to_mapping
+        >>> to_mapping(Alignment(layers=(2, 4)))
+        {'layers': [2, 4], 'reach': 'last', 'masked': True, 'per_batch': False}
     """
     slots = slots_of(type(instance))
     return {name: _plain(name, slot.optional, getattr(instance, name)) for name, slot in slots.items()}
 
 
 def left_out(instance: "DataclassInstance", mapping: Mapping[str, Any]) -> list[str]:
-    """The dotted keys of those settings for which ``mapping``, that ``instance`` was read from, has no value."""
+    """The dotted keys of those settings for which ``mapping``, that ``instance`` was read from, has no value.
+
+    Example:
+        >>> from minispike.settings import left_out
+        >>> from minispike.train.schedule import Schedule
+        >>> left_out(Schedule(warmup=0.2), {"warmup": 0.2})
+        ['shape', 'floor']
+    """
     known = {key for key, _ in flat(dict(mapping))}
     return [key for key, _ in flat(to_mapping(instance)) if key not in known]
 
@@ -72,6 +109,17 @@ def to_toml(instance: "DataclassInstance") -> str:
     """The settings as a TOML document; ``from_mapping(cls, tomllib.loads(to_toml(x))) == x``.
 
     Floats are written with all their digits, and as ``inf`` or ``nan`` where they are that.
+
+    Raises:
+        ConfigError: as `to_mapping`.
+
+    Example:
+        >>> from minispike.settings import to_toml
+        >>> from minispike.train.schedule import Schedule
+        >>> print(to_toml(Schedule(floor=0.01)), end="")
+        warmup = 0.1
+        shape = "cosine"
+        floor = 0.01
     """
     return "\n".join(toml_document(to_mapping(instance))).lstrip("\n") + "\n"
 
@@ -79,9 +127,25 @@ def to_toml(instance: "DataclassInstance") -> str:
 def read_toml(cls: type[T], path: str | Path, base: T | None = None) -> T:
     """Read ``cls`` from a TOML file; what the file leaves out comes from ``base``, or else from the defaults.
 
+    Args:
+        cls: a dataclass.
+        path: the file, in UTF-8.
+        base: an instance of ``cls``; None, the default: the defaults of its fields.
+
     Raises:
         ConfigError: as `from_mapping`, with the file's name in front; for a file that cannot be read, or is
             not UTF-8; for a syntax error, with file and line.
+
+    Example:
+        >>> import tempfile
+        >>> from pathlib import Path
+        >>> from minispike.settings import read_toml
+        >>> from minispike.train.schedule import Schedule
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     path = Path(folder) / "schedule.toml"
+        ...     _ = path.write_text('shape = "linear"')
+        ...     read_toml(Schedule, path, base=Schedule(floor=0.01))
+        Schedule(warmup=0.1, shape='linear', floor=0.01)
     """
     mapping = load_toml(Path(path))
     try:
@@ -99,6 +163,13 @@ def override(instance: T, assignments: Iterable[str]) -> T:
 
     Raises:
         ConfigError: as `from_mapping`; for a missing ``=``; for a value that is not TOML.
+
+    Example:
+        >>> from minispike.config import preset
+        >>> from minispike.settings import override
+        >>> config = override(preset("tiny"), ["student.depth=6", "stage2.schedule=linear"])
+        >>> config.student.depth, config.stage2.schedule
+        (6, 'linear')
     """
     changes: Any = {}
     for assignment in assignments:
@@ -114,14 +185,33 @@ def override(instance: T, assignments: Iterable[str]) -> T:
 
 
 def describe(instance: "DataclassInstance") -> str:
-    """The settings for the start of a log: aligned lines ``section.key = value``, each of them valid TOML."""
+    """The settings for the start of a log: aligned lines ``section.key = value``, each of them valid TOML.
+
+    Example:
+        >>> from minispike.settings import describe
+        >>> from minispike.train.schedule import Schedule
+        >>> print(describe(Schedule()))
+        warmup = 0.1
+        shape  = "cosine"
+        floor  = 0.0
+    """
     lines = list(flat(to_mapping(instance)))
     width = max((len(key) for key, _ in lines), default=0)
     return "\n".join(f"{key:<{width}} = {toml_value(value)}" for key, value in lines)
 
 
 def fields_help(cls: "type[DataclassInstance]") -> list[FieldHelp]:
-    """Key, type, default and meaning of each setting of ``cls``, in the order of its fields."""
+    """Key, type, default and meaning of each setting of ``cls``, in the order of its fields.
+
+    Example:
+        >>> from minispike.settings import fields_help
+        >>> from minispike.train.schedule import Schedule
+        >>> for row in fields_help(Schedule):
+        ...     print(row.key, "-", row.help)
+        warmup - share of the steps over which the rate rises
+        shape - how the rate falls after the warm-up
+        floor - share of the peak rate at the last step
+    """
     return list(_help(cls, "", None))
 
 
@@ -212,7 +302,13 @@ def _wrong(slot: Slot, value: Any, key: str, old: Any) -> ConfigError:
 
 
 def shown(value: Any) -> str:
-    """A refused value for an error: as TOML if it can be, cut if it is long, its type in brackets."""
+    """A refused value for an error: as TOML if it can be, cut if it is long, its type in brackets.
+
+    Example:
+        >>> from minispike.settings import shown
+        >>> shown(0.5), shown("0.5")
+        ('0.5 (float)', '"0.5" (str)')
+    """
     if value is MISSING:
         return "nothing"
     try:

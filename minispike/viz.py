@@ -56,11 +56,22 @@ def spike_raster(
         spikes: ``[T, L, N]`` of one sentence, or ``[1, L, N]`` for an input that stays the same. A count
             above 1 is darker the larger it is.
         tokens: L labels; None, or those that the font lacks: positions.
-        neurons: draw at most the first so many.
-        title: above the picture.
+        neurons: draw at most the first so many, by default 64.
+        title: above the picture; default none.
 
     Raises:
         DataError: the array has not three axes, or the labels are not as many as the tokens.
+
+    Example:
+        >>> import numpy as np
+        >>> from minispike.viz import spike_raster
+        >>> spikes = np.zeros((4, 2, 3))  # four time steps, two tokens, three neurons
+        >>> spikes[0, 1, 2] = 1.0  # the third neuron fires in the first step of the second token
+        >>> ax = spike_raster(None, spikes, tokens=["so", "dull"])
+        >>> ax.images[0].get_array().astype(int).tolist()  # a row a neuron from below, a column a time step
+        [[0, 0, 0, 0, 0, 0, 0, 0], [0, 0, 0, 0, 0, 0, 0, 0], [0, 0, 0, 0, 1, 0, 0, 0]]
+        >>> [label.get_text() for label in ax.get_xticklabels()], ax.get_xlabel()
+        (['so', 'dull'], 'token (4 time steps each)')
     """
     grid = _sentence(spikes, tokens)
     steps, length, width = grid.shape
@@ -85,7 +96,21 @@ def spike_raster(
 
 def label_tokens(ax: "Axes", tokens: Sequence[str] | None, length: int) -> None:
     """Put tokens under the columns of a raster, or their positions where they are too many or not in the
-    font."""
+    font.
+
+    Args:
+        ax: whose columns 0, 1, ... they are.
+        tokens: as many as ``length``, or None: positions.
+        length: L; beyond 48, every second, third, ... position is told.
+
+    Example:
+        >>> from minispike.charts import new_axes
+        >>> from minispike.viz import label_tokens
+        >>> ax = new_axes()
+        >>> label_tokens(ax, ["so", "dull", "好"], length=3)
+        >>> [label.get_text() for label in ax.get_xticklabels()]  # the font has no such character: its position
+        ['so', 'dull', '2']
+    """
     names = [str(i) for i in range(length)]
     every = max(1, math.ceil(length / 48))
     if tokens is not None and every == 1:
@@ -108,11 +133,20 @@ def attention_map(
         scores: ``[L, L]`` of one head at one time step, or a mean over them: the weights of a softmax, or the spikes
             that a query and a key have in common. The lightest grey is 0, or the lowest score below it.
         tokens: L labels; None, or those that the font lacks: positions.
-        title: above the picture.
-        label: of the scale beside it.
+        title: above the picture; default none.
+        label: of the scale beside it; default ``score``.
 
     Raises:
         DataError: the scores are no square, or the labels are not as many as the tokens.
+
+    Example:
+        >>> import numpy as np
+        >>> from minispike.viz import attention_map
+        >>> ax = attention_map(None, np.array([[3.0, 0.0], [1.0, 2.0]]), tokens=["so", "dull"])
+        >>> ax.get_ylabel(), ax.get_xlabel()
+        ('query of token', 'key of token')
+        >>> ax.images[0].get_array()[1].tolist()  # how the query of "dull" scores both keys
+        [1.0, 2.0]
     """
     grid = np.asarray(to_numpy(scores), dtype=np.float64)
     if grid.ndim != 2 or len(set(grid.shape)) != 1:
@@ -139,8 +173,19 @@ def membrane_trace(ax: "Axes | None", trace: MembraneTrace, cell: int = 0, title
     Args:
         ax: axes to draw into, or None.
         trace: from `minispike.record.membrane_trace`.
-        cell: which of its N neurons.
-        title: above the picture.
+        cell: which of its N neurons; default the first.
+        title: above the picture; default none.
+
+    Example:
+        >>> import numpy as np
+        >>> from minispike.record import membrane_trace as recompute
+        >>> from minispike.snn.neurons import LIFNeuron
+        >>> from minispike.viz import membrane_trace
+        >>> trace = recompute(np.array([[1.5]]), LIFNeuron(tau=2.0, threshold=1.0), time_steps=3)
+        >>> ax = membrane_trace(None, trace)
+        >>> triangles = next(line for line in ax.lines if line.get_label() == "spike")
+        >>> triangles.get_xdata().tolist(), triangles.get_ydata().tolist()  # when it fired, and at which potential
+        ([2], [1.125])
     """
     ax = ax or new_axes(WIDTH, 2.6)
     before, after, fired = trace.before[:, cell], trace.after[:, cell], trace.spikes[:, cell] > 0
@@ -172,8 +217,15 @@ def surrogate_plot(
     Args:
         ax: axes to draw into, or None.
         surrogates: by the name in the legend.
-        derivative: draw the derivatives; False: the smooth steps, with the true step.
-        reach: draw from -reach to reach.
+        derivative: draw the derivatives, as by default; False: the smooth steps, with the true step.
+        reach: draw from -reach to reach, default 2, in the unit of the potential.
+
+    Example:
+        >>> from minispike.snn.surrogate import ATan
+        >>> from minispike.viz import surrogate_plot
+        >>> ax = surrogate_plot(None, {"atan": ATan(), "narrower": ATan(alpha=4.0)})
+        >>> [float(line.get_ydata().max()) for line in ax.lines]  # at u = 0: alpha / 2
+        [1.0, 2.0]
     """
     ax = ax or new_axes(5.6, 3.2)
     u = np.linspace(-reach, reach, 801)

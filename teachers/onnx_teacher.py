@@ -42,6 +42,23 @@ class OnnxTeacher:
         TeacherError: no such file, not an ONNX model, one that is no such BERT, an unknown layer, or
             ``onnxruntime`` or ``onnx`` is not installed.
         BackendError: ONNX Runtime lacks the provider, or cannot start it.
+
+    Example:
+        >>> import tempfile
+        >>> import numpy as np
+        >>> from minispike.models.bert import Bert, BertConfig
+        >>> from teachers.onnx_teacher import OnnxTeacher
+        >>> sizes = {"hidden_size": 8, "num_hidden_layers": 2, "num_attention_heads": 2, "num_labels": 2}
+        >>> bert = Bert(BertConfig(vocab_size=10, **sizes), np.random.default_rng(0))
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     bert.to_onnx(f"{folder}/bert.onnx", label_names=("no", "yes"))
+        ...     teacher = OnnxTeacher(f"{folder}/bert.onnx", threads=1)
+        >>> teacher.num_layers, teacher.hidden_size, teacher.vocab_size, teacher.label_names
+        (2, 8, 10, ('no', 'yes'))
+        >>> ids = np.array([[2, 5, 3]])
+        >>> output = teacher(ids, np.ones_like(ids), layers=(2,))  # as minispike computes it:
+        >>> np.allclose(output.logits, bert(ids).logits.numpy(), atol=1e-5), output.hidden_states[0].shape
+        (True, (1, 3, 8))
     """
 
     def __init__(
@@ -149,6 +166,10 @@ class OnnxTeacher:
                 without segments ignores them.
             layers: hidden states to return, by default those the teacher was made with.
             logits: True asks for them, False leaves them out, None returns them if the teacher has them.
+
+        Returns:
+            Hidden states, one ``[B, L, D]`` for each of the layers, and logits ``[B, C]`` or None: float32, on the
+            host.
 
         Raises:
             TeacherError: an id beyond the vocabulary, more tokens than positions, an unknown layer, logits

@@ -40,6 +40,11 @@ def majority_class(labels: ArrayLike) -> int:
 
     Raises:
         DataError: there is no label.
+
+    Example:
+        >>> from minispike.data.baselines import majority_class
+        >>> majority_class([2, 0, 2, 1]), majority_class([1, 0])
+        (2, 0)
     """
     return int(np.argmax(np.bincount(_labels("labels", labels))))
 
@@ -48,12 +53,26 @@ def majority_class(labels: ArrayLike) -> int:
 class BagOfWords:
     """A softmax regression on the words, punctuation marks and Chinese characters that a text has.
 
+    The head of this module has the loss and how it is minimised.
+
     Attributes:
         vocabulary: the row of ``weights`` for each token of the training texts, lower-cased. A word of the
             second text of a pair is another token than the same word of the first text.
         weights: [V, C] float64, what each token says for each label; the token ``""`` holds the biases.
         l2: the strength of the regularisation that was the best on dev.
         dev_accuracy: the share of dev labels found, 0 to 1.
+
+    Example:
+        >>> import numpy as np
+        >>> from minispike.data.baselines import BagOfWords
+        >>> from minispike.data.text import Examples
+        >>> train = Examples(("good film", "bad film", "good plot", "bad plot"), np.array([1, 0, 1, 0]))
+        >>> model = BagOfWords.fit(train, train, num_labels=2)
+        >>> model.predict(["a good book", "a bad book"]).tolist()
+        [1, 0]
+        >>> first, second = model.predict(["bad , not good", "good , not bad"])  # the order of words is lost on it
+        >>> bool(first == second)
+        True
     """
 
     vocabulary: dict[str, int]
@@ -92,7 +111,11 @@ class BagOfWords:
         return best
 
     def predict(self, texts: Sequence[str], pairs: Sequence[str] | None = None) -> _Ints:
-        """The labels [N] int64 of N texts, or of N pairs.
+        """The labels [N] int64 of N texts, or of N pairs. Words that training did not have say nothing.
+
+        Args:
+            texts: N texts, or the first text of each pair.
+            pairs: the N second texts; None, the default, for single texts.
 
         Raises:
             ShapeError: there are not as many second texts as first ones.

@@ -30,6 +30,17 @@ class Batch:
         segment_ids: [B, L] int64, 1 in the second text of a pair and 0 elsewhere; ``None`` for single texts.
         labels: [B] int64, or ``None`` for unlabelled texts.
         index: [B] int64, the positions of the texts in the data set.
+
+    Example:
+        >>> import numpy as np
+        >>> from minispike.data.batches import collate
+        >>> from minispike.data.tokenizer import Encoded
+        >>> texts = Encoded((np.array([2, 7, 3]), np.array([2, 7, 8, 9, 3])), None, truncated=0.0, unknown=0.0)
+        >>> batch = collate(texts, [0, 1])
+        >>> batch.mask.sum(axis=1).tolist()  # tokens of each text
+        [3, 5]
+        >>> batch.part(slice(0, 1)).input_ids.tolist()  # the first text alone stays as long as the batch
+        [[2, 7, 3, 0, 0]]
     """
 
     input_ids: NDArray[np.int64]
@@ -43,7 +54,11 @@ class Batch:
         return len(self.index)
 
     def part(self, rows: slice) -> "Batch":
-        """Some of the texts, padded to L as before: computed part by part, a batch gives what it gives as a whole."""
+        """Some of the texts, padded to L as before: computed part by part, a batch gives what it gives as a whole.
+
+        Args:
+            rows: which of the B texts.
+        """
         segment_ids = None if self.segment_ids is None else self.segment_ids[rows]
         labels = None if self.labels is None else self.labels[rows]
         return Batch(self.input_ids[rows], self.mask[rows], segment_ids, labels, self.index[rows])
@@ -54,8 +69,14 @@ def near_equal(count: int, parts: int) -> list[slice]:
 
     No piece has more than one row more than another.
 
-    >>> near_equal(7, 3)
-    [slice(0, 2, None), slice(2, 4, None), slice(4, 7, None)]
+    Args:
+        count: rows, >= 0; of none, there is one empty piece.
+        parts: pieces, >= 1.
+
+    Example:
+        >>> from minispike.data.batches import near_equal
+        >>> near_equal(7, 3)
+        [slice(0, 2, None), slice(2, 4, None), slice(4, 7, None)]
     """
     parts = min(parts, max(count, 1))
     bounds = [count * i // parts for i in range(parts + 1)]
@@ -74,6 +95,17 @@ def collate(encoded: Encoded, index: ArrayLike, labels: NDArray[np.int64] | None
     Raises:
         DataError: ``index`` is empty.
         ShapeError: ``labels`` are not as many as the texts.
+
+    Example:
+        >>> import numpy as np
+        >>> from minispike.data.batches import collate
+        >>> from minispike.data.tokenizer import Encoded
+        >>> texts = Encoded((np.array([2, 7, 3]), np.array([2, 7, 8, 9, 3])), None, truncated=0.0, unknown=0.0)
+        >>> batch = collate(texts, [1, 0], labels=np.array([0, 1]))
+        >>> batch.input_ids.tolist()
+        [[2, 7, 8, 9, 3], [2, 7, 3, 0, 0]]
+        >>> batch.labels.tolist()
+        [1, 0]
     """
     _check(encoded, labels)
     chosen = np.asarray(index, dtype=np.int64)
@@ -109,6 +141,16 @@ def epoch_order(lengths: NDArray[np.int64], batch_size: int, rng: np.random.Gene
 
     Raises:
         ConfigError: ``batch_size`` is less than 1.
+
+    Example:
+        >>> import numpy as np
+        >>> from minispike.data.batches import epoch_order
+        >>> lengths = np.array([9, 3, 8, 3, 7, 4, 9])
+        >>> order = epoch_order(lengths, batch_size=2, rng=np.random.default_rng(0))
+        >>> [len(batch) for batch in order]  # of the seven texts, one waits for another epoch
+        [2, 2, 2]
+        >>> sorted(abs(int(lengths[a] - lengths[b])) for a, b in order)  # of the texts in a batch
+        [0, 1, 1]
     """
     _check_size(batch_size)
     order = rng.permutation(len(lengths))  # cut before the lengths are looked at, lest the long ones be left out
@@ -137,6 +179,16 @@ class BatchStream:
         DataError: there are no texts.
         ShapeError: ``labels`` are not as many as the texts.
         ConfigError: ``batch_size`` is less than 1, or ``seed_key`` holds a negative number.
+
+    Example:
+        >>> import numpy as np
+        >>> from minispike.data.batches import BatchStream
+        >>> from minispike.data.tokenizer import Encoded
+        >>> texts = Encoded(tuple(np.array([2, i, 3]) for i in range(100)), None, truncated=0.0, unknown=0.0)
+        >>> straight, resumed = (BatchStream(texts, None, 8, seed_key=(0, 1)) for _ in range(2))
+        >>> batches = [straight.batch(step).index.tolist() for step in range(31)]
+        >>> resumed.batch(30).index.tolist() == batches[30]  # without the thirty before it
+        True
     """
 
     def __init__(
@@ -201,6 +253,14 @@ def in_order(
     Raises:
         ConfigError: ``batch_size`` is less than 1.
         ShapeError: ``labels`` are not as many as the texts.
+
+    Example:
+        >>> import numpy as np
+        >>> from minispike.data.batches import in_order
+        >>> from minispike.data.tokenizer import Encoded
+        >>> texts = Encoded((np.arange(5), np.arange(3), np.arange(4)), None, truncated=0.0, unknown=0.0)
+        >>> [batch.index.tolist() for batch in in_order(texts, batch_size=2)]
+        [[1, 2], [0]]
     """
     _check_size(batch_size)
     _check(encoded, labels)

@@ -24,6 +24,12 @@ class Overlap:
         kept: [K] int64, positions of the candidates that are not held out, ascending.
         dropped: how many candidates are held out.
         examples: the first dropped candidates, at most five, as they were written.
+
+    Example:
+        >>> from minispike.data.overlap import drop_overlap
+        >>> found = drop_overlap(["so dull", "a gem", "so  dull ."], held_out=["So dull!"])
+        >>> found.kept.tolist(), found.dropped, found.examples
+        ([1], 2, ('so dull', 'so  dull .'))
     """
 
     kept: NDArray[np.int64]
@@ -36,8 +42,10 @@ def normalise(text: str) -> str:
 
     Letters of every script count, Chinese characters too. Spaces, punctuation and symbols go.
 
-    >>> normalise("It 's  GREAT !") == normalise("it's great")
-    True
+    Example:
+        >>> from minispike.data.overlap import normalise
+        >>> normalise("It 's  GREAT !") == normalise("it's great")
+        True
     """
     return "".join(filter(str.isalnum, unicodedata.normalize("NFKC", text).casefold()))
 
@@ -51,6 +59,12 @@ def drop_overlap(candidates: Sequence[str], held_out: Iterable[str]) -> Overlap:
         candidates: texts to train on. For pairs, join both texts with a tab.
         held_out: texts of dev and test, made in the same way. To keep single texts clear of held-out pairs,
             give both texts of each pair.
+
+    Example:
+        >>> from minispike.data.overlap import drop_overlap
+        >>> train = ["a fine film", "so dull", "So dull!"]
+        >>> [train[i] for i in drop_overlap(train, held_out=["so dull ."]).kept]
+        ['a fine film']
     """
     forbidden = {_key(text) for text in held_out}
     clear = np.array([_key(text) not in forbidden for text in candidates], dtype=bool)

@@ -193,14 +193,36 @@ CLAUSES = frozenset(
 
 
 class Symbol(NamedTuple):
-    """A symbol in a production, with its sign: ``+``, ``-``, or nothing if it has no opinion of its own."""
+    """A symbol in a production.
+
+    Attributes:
+        name: without the sign.
+        sign: ``+`` for the opinion of the rule, ``-`` for the opposite one, nothing if it has no opinion of its own.
+
+    Example:
+        >>> from minispike.data.review_grammar import Symbol, grammar
+        >>> sums, productions = grammar().rules["CONTRAST"]
+        >>> ("although", Symbol("BRIEF", "-"), ",", Symbol("BRIEF", "+")) in productions
+        True
+    """
 
     name: str
     sign: str
 
 
 class Part(NamedTuple):
-    """A part of what is reviewed: its noun, the kind of words that suit it, and its number."""
+    """A part of what is reviewed.
+
+    Attributes:
+        noun: what it is called.
+        kind: of the words that suit it, such as ``food``.
+        plural: its number; verbs agree with it.
+
+    Example:
+        >>> from minispike.data.review_grammar import grammar
+        >>> grammar().parts["restaurant"][0]
+        Part(noun='soup', kind='food', plural=False)
+    """
 
     noun: str
     kind: str
@@ -217,6 +239,12 @@ class Grammar:
         words: what each symbol, with its opinion, may become in a context (a kind, a domain, or ``""``: any).
         parts: for each domain, what can be said to be good or bad about it.
         masks: for each word that a symbol may become, the name under which a template hides it.
+
+    Example:
+        >>> from minispike.data.review_grammar import grammar
+        >>> parsed = grammar()
+        >>> parsed.masks["superb"], parsed.masks["dull"]  # a template hides both under one name
+        ('ADJ', 'ADJ')
     """
 
     rules: dict[str, tuple[list[int], list[tuple[str | Symbol, ...]]]]
@@ -227,7 +255,15 @@ class Grammar:
 
 @cache
 def grammar() -> Grammar:
-    """The grammar, parsed once."""
+    """The grammar, parsed once.
+
+    Example:
+        >>> from minispike.data.review_grammar import grammar
+        >>> grammar() is grammar()
+        True
+        >>> len(grammar().rules["SETTING"][1])  # ways to begin a review with how it was seen
+        7
+    """
     parsed = Grammar({}, {}, {}, {})
     for rule in re.findall(r"^\S.*(?:\n +.*)*", _RULES, re.MULTILINE):
         name, _, body = rule.partition(":")
@@ -252,7 +288,22 @@ def grammar() -> Grammar:
 
 @cache
 def choices(symbol: str, kind: str, domain: str) -> list[str]:
-    """What a symbol, such as ``MILD+``, may become when it speaks of this kind of thing in this domain."""
+    """What a symbol, such as ``MILD+``, may become when it speaks of this kind of thing in this domain.
+
+    Args:
+        symbol: with its sign, if it has one.
+        kind: ``story``, ``craft``, ``food``, ``service``, ``place``, or ``""``.
+        domain: one of `DOMAINS`.
+
+    Returns:
+        The words for any context, then those for the kind, then those for the domain; verbs with their forms,
+        ``save/saves/saved``.
+
+    Example:
+        >>> from minispike.data.review_grammar import choices
+        >>> choices("MILD-", "food", "restaurant")
+        ['bad', 'poor', 'mediocre', 'bland', 'stale', 'greasy']
+    """
     words = grammar().words
     return [word for context in ("", kind, domain) for word in words.get((symbol, context), ())]
 

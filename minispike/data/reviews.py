@@ -50,6 +50,11 @@ class ReviewsConfig:
 
     Raises:
         ConfigError: a value is negative, or too large.
+
+    Example:
+        >>> from minispike.data.reviews import ReviewsConfig
+        >>> ReviewsConfig(labelled=100, unlabelled=0)
+        ReviewsConfig(seed=0, labelled=100, dev=1000, test=4000, unlabelled=0)
     """
 
     seed: int = field(default=0, metadata={"help": "fixes every sentence and every split of the built-in corpus"})
@@ -76,6 +81,13 @@ class Reviews:
         test: labelled sentences, of templates that only they have.
         unlabelled: more sentences of the templates of ``train``.
         label_names: ``("negative", "positive")``.
+
+    Example:
+        >>> from minispike.data.reviews import ReviewsConfig, build_reviews, template_of
+        >>> reviews = build_reviews(ReviewsConfig(labelled=200, dev=20, test=20, unlabelled=0))
+        >>> templates = [{template_of(text) for text in part.texts} for part in (reviews.train, reviews.test)]
+        >>> templates[0] & templates[1]  # the test asks for sentences of another make
+        set()
     """
 
     train: Examples
@@ -92,6 +104,12 @@ class Derivation(NamedTuple):
         symbol: the symbol that was rewritten.
         positive: the opinion it took on.
         parts: what it became, in order: words, and the derivations of other symbols.
+
+    Example:
+        >>> from minispike.data.reviews import Derivation
+        >>> adjective = Derivation("ADJ", True, ("excellent",))
+        >>> Derivation("PLAIN", True, ("this", "film", "is", "a", adjective, "one")).text
+        'this film is an excellent one'
     """
 
     symbol: str
@@ -124,8 +142,17 @@ def build_reviews(config: ReviewsConfig = _DEFAULTS) -> Reviews:
     Templates go to train, dev or test (80, 5 and 15 %) by a hash of seed and template, each with its mirror
     image. Unlabelled text is of the templates of train.
 
+    Args:
+        config: how much of each part, and the seed; default `ReviewsConfig` as it is.
+
     Raises:
         ConfigError: more sentences are asked for than the grammar readily gives.
+
+    Example:
+        >>> from minispike.data.reviews import ReviewsConfig, build_reviews
+        >>> reviews = build_reviews(ReviewsConfig(labelled=100, dev=10, test=10, unlabelled=10))
+        >>> len(reviews.train), int(reviews.train.labels.sum())  # half of them are positive
+        (100, 50)
     """
     sizes = {"train": config.labelled, "unlabelled": config.unlabelled}
     sizes |= {"dev": config.dev, "test": config.test}
@@ -158,7 +185,17 @@ def build_reviews(config: ReviewsConfig = _DEFAULTS) -> Reviews:
 
 
 def derivations(seed: int = 0) -> Iterator[Derivation]:
-    """Derive sentences of 4 to 18 words without end, a positive and a negative one in turn."""
+    """Derive sentences of 4 to 18 words without end, a positive and a negative one in turn.
+
+    Args:
+        seed: fixes all of them; default 0.
+
+    Example:
+        >>> import itertools
+        >>> from minispike.data.reviews import derivations
+        >>> [derivation.positive for derivation in itertools.islice(derivations(seed=0), 4)]
+        [True, False, True, False]
+    """
     chance = _chances(seed)
     for positive in itertools.cycle((True, False)):
         fits = False
@@ -171,8 +208,19 @@ def derivations(seed: int = 0) -> Iterator[Derivation]:
 def mirror(derivation: Derivation) -> Derivation | None:
     """Exchange two parts that have one symbol and opposite opinions: the same words, the other label.
 
+    Args:
+        derivation: of a sentence, or of a part of one.
+
     Returns:
-        ``None`` if no two such parts stand side by side.
+        The other sentence; ``None`` if no two such parts stand side by side.
+
+    Example:
+        >>> from minispike.data.reviews import Derivation, mirror
+        >>> dull, clever = Derivation("BRIEF", False, ("dull",)), Derivation("BRIEF", True, ("clever",))
+        >>> contrast = Derivation("CONTRAST", True, (dull, "but", clever))
+        >>> image = mirror(contrast)
+        >>> (contrast.text, contrast.positive), (image.text, image.positive)
+        (('dull but clever', True), ('clever but dull', False))
     """
     parts = list(derivation.parts)
     branches = [(i, part) for i, part in enumerate(parts) if isinstance(part, Derivation)]
@@ -192,8 +240,13 @@ def template_of(text: str) -> str:
 
     What is left are the words of the rules: negators, conjunctions, the structure. Punctuation goes.
 
-    >>> template_of("although its plot is dull , the cast saves this film .")
-    'although its PART BE ADJ the PART SAVE this THING'
+    Args:
+        text: of the corpus: words and marks with spaces between them.
+
+    Example:
+        >>> from minispike.data.reviews import template_of
+        >>> template_of("although its plot is dull , the cast saves this film .")
+        'although its PART BE ADJ the PART SAVE this THING'
     """
     masks = grammar().masks
     return " ".join([masks.get(word, word) for word in text.split() if word.isalpha()])

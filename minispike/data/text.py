@@ -37,6 +37,14 @@ class Examples:
 
     Raises:
         ShapeError: labels or pairs are not as many as the texts.
+
+    Example:
+        >>> import numpy as np
+        >>> from minispike.data.text import Examples
+        >>> examples = Examples(("so dull", "a gem", "fine"), labels=np.array([0, 1, 1]))
+        >>> some = examples.subset([2, 0])
+        >>> some.texts, some.labels.tolist()
+        (('fine', 'so dull'), [1, 0])
     """
 
     texts: tuple[str, ...]
@@ -70,7 +78,20 @@ class Examples:
 
 @dataclass(frozen=True, eq=False)
 class Dataset:
-    """The three labelled parts of a task. Label ``i`` in each of them is called ``label_names[i]``."""
+    """The three labelled parts of a task.
+
+    Attributes:
+        train, dev, test: to learn from, to choose by, and to measure with.
+        label_names: label ``i`` in each of them is called ``label_names[i]``.
+
+    Example:
+        >>> import numpy as np
+        >>> from minispike.data.text import Dataset, Examples
+        >>> positive, negative = Examples(("a gem",), np.array([1])), Examples(("so dull",), np.array([0]))
+        >>> dataset = Dataset(positive, negative, negative, label_names=("negative", "positive"))
+        >>> dataset.label_names[dataset.train.labels[0]]
+        'positive'
+    """
 
     train: Examples
     dev: Examples
@@ -79,7 +100,17 @@ class Dataset:
 
 
 def data_error(where: str, expected: str, got: str, hint: str) -> DataError:
-    """The error about a file, or about a line of it written ``file:line``, in the words of `problem`."""
+    """The error about a file, or about a line of it written ``file:line``, in the words of `problem`.
+
+    Args:
+        where: the file or the line.
+        expected, got, hint: as of `problem`.
+
+    Example:
+        >>> from minispike.data.text import data_error
+        >>> print(data_error("train.tsv:7", "2 columns", "3", "one tab a line"))
+        train.tsv:7: expected 2 columns, got 3; try one tab a line
+    """
     return DataError(problem(where, expected=expected, got=got, hint=hint))
 
 
@@ -90,6 +121,16 @@ def read_text(path: str | Path) -> str:
 
     Raises:
         DataError: the file is missing, a folder, unreadable, truncated or corrupt, or not UTF-8.
+
+    Example:
+        >>> import gzip, tempfile
+        >>> from pathlib import Path
+        >>> from minispike.data.text import read_text
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     path = Path(folder) / "notes.txt.gz"
+        ...     _ = path.write_bytes(gzip.compress("tout va bien à Paris".encode()))
+        ...     print(read_text(path))
+        tout va bien à Paris
     """
     path = Path(path)
     raw = _read_bytes(path)
@@ -107,6 +148,16 @@ def read_lines(path: str | Path) -> list[str]:
 
     Raises:
         DataError: as for `read_text`, or no line has any text.
+
+    Example:
+        >>> import tempfile
+        >>> from pathlib import Path
+        >>> from minispike.data.text import read_lines
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     path = Path(folder) / "text.txt"
+        ...     _ = path.write_text("a gem .\\n\\n  so dull .\\n")
+        ...     print(read_lines(path))
+        ['a gem .', 'so dull .']
     """
     lines = [line for line in map(str.strip, read_text(path).split("\n")) if line]
     if not lines:
@@ -119,6 +170,20 @@ def read_sentences(path: str | Path) -> list[str]:
 
     Raises:
         DataError: as for `read_lines`, or a line has a tab in it.
+
+    Example:
+        >>> import tempfile
+        >>> from pathlib import Path
+        >>> from minispike.data.text import read_sentences
+        >>> from minispike.errors import DataError
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     path = Path(folder) / "train.tsv"
+        ...     _ = path.write_text("text\\tlabel\\na gem .\\t1\\n")
+        ...     try:
+        ...         read_sentences(path)
+        ...     except DataError as error:
+        ...         print(str(error).split("got ")[1])
+        a table, with a tab in 'text\\tlabel'; try a file of its column text alone
     """
     lines = read_lines(path)
     for line in lines:
@@ -143,6 +208,17 @@ def read_tsv(path: str | Path, label_names: Sequence[str] | None = None) -> tupl
     Raises:
         DataError: as for `read_text`; the file is empty or has a wrong header; a row has too few or too many
             columns, an empty text, an empty label, or a label that is not in ``label_names``.
+
+    Example:
+        >>> import tempfile
+        >>> from pathlib import Path
+        >>> from minispike.data.text import read_tsv
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     path = Path(folder) / "train.tsv"
+        ...     _ = path.write_text("text\\tlabel\\na gem\\tpos\\nso dull\\tneg\\n")
+        ...     examples, names = read_tsv(path)
+        >>> examples.texts, examples.labels.tolist(), names
+        (('a gem', 'so dull'), [1, 0], ('neg', 'pos'))
     """
     path = Path(path)
     lines = [line.removesuffix("\r") for line in read_text(path).split("\n")]
@@ -171,6 +247,21 @@ def load_dataset(folder: str | Path, dev_fraction: float = 0.1, seed: int = 0) -
         DataError: a file is missing, given twice, unlabelled or malformed (see `read_tsv`); train has fewer
             than two labels; dev or test has a label that train lacks; only some of the files hold pairs.
         ConfigError: ``dev_fraction`` is not between 0 and 1, or ``seed`` is negative.
+
+    Example:
+        >>> import tempfile
+        >>> from pathlib import Path
+        >>> import numpy as np
+        >>> from minispike.data.text import load_dataset
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     for part, rows in (("train", 40), ("test", 10)):
+        ...         lines = ["text\\tlabel", *(f"text {i}\\t{i % 2}" for i in range(rows))]
+        ...         _ = (Path(folder) / f"{part}.tsv").write_text("\\n".join(lines))
+        ...     data = load_dataset(folder, dev_fraction=0.2)
+        >>> len(data.train), len(data.dev), len(data.test)  # dev comes out of train
+        (32, 8, 10)
+        >>> np.bincount(data.dev.labels).tolist()  # the same share of each label
+        [4, 4]
     """
     paths = _find_parts(Path(folder))
     train, names = _read_labelled(paths["train"])

@@ -46,6 +46,13 @@ class Encoded:
         segments: for pairs, N arrays [L_i] int32, 0 up to the first ``[SEP]`` and 1 after it; else ``None``.
         truncated: share of the texts that were longer than ``max_length``, 0 to 1.
         unknown: share of ``[UNK]`` among the kept tokens, ``[CLS]`` and ``[SEP]`` not counted, 0 to 1.
+
+    Example:
+        >>> import numpy as np
+        >>> from minispike.data.tokenizer import Encoded
+        >>> texts = Encoded((np.array([2, 7, 3]), np.array([2, 7, 8, 9, 3])), None, truncated=0.0, unknown=0.0)
+        >>> len(texts), texts.lengths.tolist(), texts.subset([1]).lengths.tolist()
+        (2, [3, 5], [5])
     """
 
     ids: tuple[NDArray[np.int32], ...]
@@ -85,6 +92,15 @@ class Tokenizer:
 
     Raises:
         DataError: its vocabulary lacks ``[PAD]``, ``[UNK]``, ``[CLS]`` or ``[SEP]``.
+
+    Example:
+        >>> from minispike.data.tokenizer import Tokenizer
+        >>> from minispike.data.wordpiece import bert_tokenizer
+        >>> vocabulary = {token: i for i, token in enumerate(["[PAD]", "[UNK]", "[CLS]", "[SEP]", "film", "##s"])}
+        >>> tokenizer = Tokenizer(bert_tokenizer(vocabulary, lowercase=True))
+        >>> ids = tokenizer.encode(["Films !"]).ids[0]
+        >>> [tokenizer.token(i) for i in ids]
+        ['[CLS]', 'film', '##s', '[UNK]', '[SEP]']
     """
 
     def __init__(self, inner: "tokenizers.Tokenizer", name: str = "tokenizer") -> None:
@@ -107,6 +123,16 @@ class Tokenizer:
         Raises:
             DataError: there is no such file, it cannot be read as a tokenizer, or it lacks a special token.
             BackendError: the ``tokenizers`` library is not installed.
+
+        Example:
+            >>> import tempfile
+            >>> from pathlib import Path
+            >>> from minispike.data.tokenizer import Tokenizer
+            >>> with tempfile.TemporaryDirectory() as folder:
+            ...     path = Path(folder) / "vocab.txt"
+            ...     _ = path.write_text("[PAD]\\n[UNK]\\n[CLS]\\n[SEP]\\nfilm\\n")
+            ...     Tokenizer.from_file(folder).encode(["film"]).ids[0].tolist()
+            [2, 4, 3]
         """
         path = Path(path)
         if path.is_dir():
@@ -146,6 +172,12 @@ class Tokenizer:
             DataError: the texts hold no words.
             ConfigError: ``vocab_size`` leaves no room beside the special tokens.
             BackendError: the ``tokenizers`` library is not installed.
+
+        Example:
+            >>> from minispike.data.tokenizer import Tokenizer
+            >>> tokenizer = Tokenizer.train(["a fine film", "a fine plot"], vocab_size=40)
+            >>> [tokenizer.token(i) for i in tokenizer.encode(["fine plot"]).ids[0]]  # "plot" came once
+            ['[CLS]', 'fine', 'p', '##l', '##o', '##t', '[SEP]']
         """
         least = len(SPECIAL) + 2
         if vocab_size < least:
@@ -154,7 +186,24 @@ class Tokenizer:
         return cls(bert_tokenizer(learn_pieces(texts, vocab_size, lowercase, min_frequency), lowercase))
 
     def save(self, path: str | Path) -> None:
-        """Write a ``tokenizer.json``, whole or not at all, without padding or truncation."""
+        """Write a ``tokenizer.json``, whole or not at all, without padding or truncation.
+
+        Args:
+            path: the file; its folder is made if it is missing.
+
+        Raises:
+            OSError: the file cannot be written.
+
+        Example:
+            >>> import tempfile
+            >>> from minispike.data.tokenizer import Tokenizer
+            >>> tokenizer = Tokenizer.train(["a fine film", "a fine plot"], vocab_size=40)
+            >>> with tempfile.TemporaryDirectory() as folder:
+            ...     tokenizer.save(f"{folder}/tokenizer.json")
+            ...     again = Tokenizer.from_file(f"{folder}/tokenizer.json")
+            >>> again.encode(["fine"]).ids[0].tolist() == tokenizer.encode(["fine"]).ids[0].tolist()
+            True
+        """
         with atomic_write(path) as file:
             file.write(self._inner.to_str(pretty=True))
 
@@ -199,6 +248,15 @@ class Tokenizer:
         Raises:
             ShapeError: ``texts`` and ``pairs`` differ in number.
             ConfigError: ``max_length`` leaves no room for a piece of each text.
+
+        Example:
+            >>> from minispike.data.tokenizer import Tokenizer
+            >>> from minispike.data.wordpiece import bert_tokenizer
+            >>> vocabulary = {token: i for i, token in enumerate(["[PAD]", "[UNK]", "[CLS]", "[SEP]", "so", "dull"])}
+            >>> tokenizer = Tokenizer(bert_tokenizer(vocabulary, lowercase=True))
+            >>> pair = tokenizer.encode(["so so dull"], pairs=["dull"], max_length=6)
+            >>> pair.ids[0].tolist(), pair.segments[0].tolist(), pair.truncated  # the longer text has lost its end
+            ([2, 4, 4, 3, 5, 3], [0, 0, 0, 0, 1, 1], 1.0)
         """
         sides = [texts] if pairs is None else [texts, pairs]
         if len(sides[-1]) != len(texts):

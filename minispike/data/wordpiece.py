@@ -27,6 +27,11 @@ def load_library() -> ModuleType:
 
     Raises:
         BackendError: it is not installed.
+
+    Example:
+        >>> from minispike.data.wordpiece import load_library
+        >>> load_library().__name__
+        'tokenizers'
     """
     try:
         import tokenizers
@@ -39,8 +44,18 @@ def load_library() -> ModuleType:
 def bert_tokenizer(vocab: Mapping[str, int], lowercase: bool) -> "tokenizers.Tokenizer":
     """A ``tokenizers.Tokenizer`` that splits texts as BERT does, with the pieces of ``vocab``.
 
+    Args:
+        vocab: the number of each piece; ``[UNK]`` among them.
+        lowercase: fold capitals and strip accents.
+
     Raises:
         BackendError: the library is not installed.
+
+    Example:
+        >>> from minispike.data.wordpiece import bert_tokenizer
+        >>> inner = bert_tokenizer({"[UNK]": 0, "film": 1, "##s": 2}, lowercase=True)
+        >>> inner.encode("Films, film").tokens
+        ['film', '##s', '[UNK]', 'film']
     """
     lib = load_library()
     inner: tokenizers.Tokenizer = lib.Tokenizer(lib.models.WordPiece(dict(vocab), unk_token="[UNK]"))
@@ -57,8 +72,18 @@ def bert_tokenizer(vocab: Mapping[str, int], lowercase: bool) -> "tokenizers.Tok
 def read_vocabulary(path: Path, content: str) -> dict[str, int]:
     """The tokens in the text of a BERT vocabulary; each has the number of its line, counted from 0.
 
+    Args:
+        path: what errors call it; nothing is read from there.
+        content: one token a line.
+
     Raises:
         DataError: a token stands in two lines.
+
+    Example:
+        >>> from pathlib import Path
+        >>> from minispike.data.wordpiece import read_vocabulary
+        >>> read_vocabulary(Path("vocab.txt"), "[PAD]\\n[UNK]\\nfilm\\n")
+        {'[PAD]': 0, '[UNK]': 1, 'film': 2}
     """
     vocab: dict[str, int] = {}
     for number, line in enumerate(content.rstrip("\r\n").split("\n")):
@@ -76,6 +101,15 @@ def is_uncased(path: Path) -> bool:
 
     Raises:
         DataError: the configuration is not a JSON object, or its ``do_lower_case`` neither true nor false.
+
+    Example:
+        >>> import tempfile
+        >>> from pathlib import Path
+        >>> from minispike.data.wordpiece import is_uncased
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     _ = (Path(folder) / "tokenizer_config.json").write_text('{"do_lower_case": false}')
+        ...     print(is_uncased(Path(folder) / "vocab.txt"), is_uncased(Path("vocab.txt")))
+        False True
     """
     config = path.with_name("tokenizer_config.json")
     if not config.exists():
@@ -107,6 +141,12 @@ def learn_pieces(texts: Iterable[str], vocab_size: int, lowercase: bool, min_fre
     Raises:
         DataError: the texts hold no words.
         BackendError: the library is not installed.
+
+    Example:
+        >>> from minispike.data.wordpiece import learn_pieces
+        >>> pieces = learn_pieces(["ab ab", "ba"], vocab_size=40, lowercase=True, min_frequency=2)
+        >>> [piece for piece in sorted(pieces, key=pieces.get) if piece[0] != "["]
+        ['##a', '##b', 'a', 'b', 'ab']
     """
     inner = bert_tokenizer({"[UNK]": 0}, lowercase)
     texts = list(texts)

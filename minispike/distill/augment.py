@@ -35,7 +35,18 @@ Words = Sequence[tuple[str, str]]
 
 @dataclass(frozen=True)
 class AugmentConfig:
-    """How sentences are varied; the probabilities are those of the paper."""
+    """How sentences are varied; the probabilities are those of Tang et al. 2019.
+
+    Raises:
+        ConfigError: a probability is not within 0 and 1, those of one word add up to more, or passes are negative.
+
+    Example:
+        >>> from minispike.distill.augment import AugmentConfig
+        >>> AugmentConfig(mask=0.6, replace=0.6)
+        Traceback (most recent call last):
+            ...
+        minispike.errors.ConfigError: mask + replace: expected at most 1, got 0.6 + 0.6; try mask=0.1, replace=0.1
+    """
 
     passes: int = field(default=0, metadata={"help": "variants drawn of every training sentence"})
     mask: float = field(default=0.1, metadata={"help": "probability that a word becomes [MASK]"})
@@ -71,6 +82,15 @@ def augment(
 
     Returns:
         Unlabelled texts, or pairs if ``examples`` are pairs.
+
+    Example:
+        >>> import numpy as np
+        >>> from minispike.data.text import Examples
+        >>> from minispike.distill.augment import AugmentConfig, augment
+        >>> reviews = Examples(("a fine film", "a dull film", "a fine plot"))
+        >>> config = AugmentConfig(passes=20, mask=0.0, replace=1.0, ngram=0.0)
+        >>> augment(reviews, config, np.random.default_rng(0)).texts  # what is not there yet
+        ('a dull plot',)
     """
     sources = [tuple(map(split_words, example)) for example in _rows(examples)]
     words_between = _words_between(words for source in sources for words in source)
@@ -90,10 +110,12 @@ def augment(
 def split_words(text: str) -> Words:
     """The words of a text and the white space before each: characters where there are Chinese ones.
 
-    >>> split_words("a fine film")
-    [('', 'a'), (' ', 'fine'), (' ', 'film')]
-    >>> split_words("12点到 BUS站,好")
-    [('', '12'), ('', '点'), ('', '到'), (' ', 'BUS'), ('', '站'), ('', ','), ('', '好')]
+    Example:
+        >>> from minispike.distill.augment import split_words
+        >>> split_words("a fine film")
+        [('', 'a'), (' ', 'fine'), (' ', 'film')]
+        >>> split_words("12点到 BUS站,好")
+        [('', '12'), ('', '点'), ('', '到'), (' ', 'BUS'), ('', '站'), ('', ','), ('', '好')]
     """
     return (_CHARACTERS if _HAS_CJK.search(text) else _SPACED).findall(text)
 

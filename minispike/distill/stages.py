@@ -30,7 +30,17 @@ from minispike.train.predict import predict_logits
 
 @dataclass(frozen=True)
 class Stage1Config(TrainConfig):
-    """Stage 1: the student's hidden states learn from the pretrained teacher's, on unlabelled text."""
+    """Stage 1: the student's hidden states learn from the pretrained teacher's, on unlabelled text.
+
+    Raises:
+        ConfigError: a number is out of its range.
+
+    Example:
+        >>> from minispike.distill.stages import Stage1Config
+        >>> stage1 = Stage1Config(steps=400, learning_rate=4e-3)
+        >>> stage1.alignment.reach, stage1.rates().multiplier(step=0, steps=400)
+        ('last', 0.025)
+    """
 
     embedding: float = field(default=0.0, metadata={"help": "weight of the embedding loss beside the features' 1"})
     alignment: Alignment = field(default_factory=Alignment)
@@ -44,7 +54,21 @@ class Stage1Config(TrainConfig):
 
 @dataclass(frozen=True)
 class Stage2Config(SelectedConfig):
-    """Stage 2: the student learns the task from the fine-tuned teacher."""
+    """Stage 2: the student learns the task from the fine-tuned teacher.
+
+    Raises:
+        ConfigError: a number is out of its range.
+
+    Example:
+        >>> from minispike.distill.losses import LossWeights
+        >>> from minispike.distill.stages import Stage2Config
+        >>> Stage2Config(weights=LossWeights(features=5.0)).weights.cross_entropy  # the rest stays as it is
+        0.1
+        >>> Stage2Config(labelled=0.0)
+        Traceback (most recent call last):
+            ...
+        minispike.errors.ConfigError: labelled: expected a share above 0, at most 1, got 0.0; try labelled=0.5
+    """
 
     labelled: float = field(
         default=0.5, metadata={"help": "share of labelled sentences in a batch; the teacher alone labels the rest"}
@@ -69,6 +93,14 @@ class Source:
         labels: ``[N]``, or None for unlabelled text.
         size: sentences of it in a step's batch.
         teacher: None where no teacher is asked.
+
+    Example:
+        >>> import numpy as np
+        >>> from minispike.data.tokenizer import Encoded
+        >>> from minispike.distill.stages import Source
+        >>> texts = Encoded(tuple(np.array([2, i, 3]) for i in (5, 6, 7)), None, truncated=0.0, unknown=0.0)
+        >>> Source(texts, labels=np.array([0, 1, 1]), size=2, teacher=None).size  # labels alone: direct training
+        2
     """
 
     texts: Encoded
@@ -120,12 +152,33 @@ class Distillation:
             tensor), and its loss is weighted by its share of the sentences.
         weights: of the terms.
         seed_key: integers that name this phase's random numbers.
-        pad_id: the padding token.
-        parts: computes each source's batch in this many near-equal pieces. The sentences of a step and the sum of its
-            losses are those of one piece.
+        pad_id: the padding token, default 0.
+        parts: computes each source's batch in this many near-equal pieces, by default one. The sentences of a step
+            and the sum of its losses are those of one piece.
         alignment: how hidden states are compared; None: as `Alignment` has it by default.
         embedding_target: the teacher's table ``[V, D_t]``, for the embedding loss.
         dev: encoded texts and labels that select by accuracy; None: the last weights are kept.
+
+    Raises:
+        DataError: a source has no texts.
+        ShapeError: its labels are not as many as its texts.
+        ConfigError: its size is below 1, or the seed key holds a negative number.
+
+    Example:
+        >>> import numpy as np
+        >>> from minispike.data.tokenizer import Encoded
+        >>> from minispike.distill.losses import LossWeights
+        >>> from minispike.distill.stages import Distillation, Source
+        >>> from minispike.models.spikebert import SpikeBERT
+        >>> from minispike.models.spikebert_config import SpikeBERTConfig
+        >>> texts = Encoded(tuple(np.array([2, i, 3]) for i in (5, 6, 7)), None, truncated=0.0, unknown=0.0)
+        >>> student = SpikeBERT(SpikeBERTConfig(vocab_size=10, dim=8, depth=1, heads=2, num_labels=2))
+        >>> student.classifier.weight.assign(np.zeros((2, 8)))  # it knows nothing yet: the loss is log 2
+        >>> source = Source(texts, labels=np.array([0, 1, 1]), size=2, teacher=None)
+        >>> weights = LossWeights(features=0.0, logits=0.0, cross_entropy=1.0)
+        >>> task = Distillation("direct", student, [source], weights, seed_key=(0,))
+        >>> [round(task.losses(part)["loss"].item(), 4) for part in task.parts(step=0)]
+        [0.6931]
     """
 
     def __init__(
@@ -224,5 +277,24 @@ class Distillation:
 
 
 def student_logits(student: SpikeBERT, texts: Encoded, pad_id: int = 0) -> Any:
-    """The student's logits ``[N, C]`` of every text, on the host."""
+    """The student's logits ``[N, C]`` of every text, on the host, in the order of the texts.
+
+    Args:
+        student: runs without a graph.
+        texts: N of them, at least one.
+        pad_id: the padding token, default 0.
+
+    Example:
+        >>> import numpy as np
+        >>> from minispike.data.tokenizer import Encoded
+        >>> from minispike.distill.stages import student_logits
+        >>> from minispike.models.spikebert import SpikeBERT
+        >>> from minispike.models.spikebert_config import SpikeBERTConfig
+        >>> texts = Encoded((np.array([2, 5, 3]), np.array([2, 6, 7, 3])), None, truncated=0.0, unknown=0.0)
+        >>> student = SpikeBERT(SpikeBERTConfig(vocab_size=10, dim=8, depth=1, heads=2, num_labels=2))
+        >>> student.classifier.weight.assign(np.zeros((2, 8)))
+        >>> student.classifier.bias.assign(np.array([-1.0, 1.0]))
+        >>> student_logits(student, texts).tolist()
+        [[-1.0, 1.0], [-1.0, 1.0]]
+    """
     return predict_logits(lambda ids, mask, _: student(ids, mask, features=False).logits, texts, pad_id=pad_id)

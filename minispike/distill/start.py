@@ -15,7 +15,15 @@ import numpy as np
 
 @dataclass(frozen=True)
 class StartingTables:
-    """``words``: ``[V, D]``; ``positions``: ``[P, D]`` or None. Unit variance over the words."""
+    """``words``: ``[V, D]``; ``positions``: ``[P, D]`` or None. Unit variance over the words.
+
+    Example:
+        >>> import numpy as np
+        >>> from minispike.distill.start import starting_tables
+        >>> tables = starting_tables(np.eye(6), None, width=4, rng=np.random.default_rng(0))
+        >>> tables.words.shape, tables.positions
+        ((6, 4), None)
+    """
 
     words: Any
     positions: Any | None
@@ -29,6 +37,21 @@ def starting_tables(words: Any, positions: Any | None, width: int, rng: np.rando
         positions: its position embeddings ``[P, D_t]``, or None.
         width: the student's D.
         rng: for the rotation.
+
+    Returns:
+        Both tables in float64, centred over their rows, turned and scaled alike: with one factor, which gives the
+        words unit variance.
+
+    Example:
+        >>> import numpy as np
+        >>> from minispike.distill.start import starting_tables
+        >>> words = np.array([[0.0, 0.0], [3.0, 4.0], [6.0, 8.0]])
+        >>> turned = starting_tables(words, None, width=2, rng=np.random.default_rng(0)).words
+        >>> round(float(turned.std()), 6), float(abs(turned.mean(axis=0)).max()) < 1e-12
+        (1.0, True)
+        >>> near, far = np.linalg.norm(turned[1] - turned[0]), np.linalg.norm(turned[2] - turned[0])
+        >>> round(float(far / near), 6)  # distances keep their ratios
+        2.0
     """
     words = np.asarray(words, dtype=np.float64)
     centred = words - words.mean(axis=0)

@@ -31,6 +31,13 @@ class TeacherOutput:
         hidden_states: one float32 array ``[B, L, D]`` for each layer that was asked for, in that order. Rows
             of padding hold numbers without a meaning.
         logits: float32 ``[B, C]``, or None if they were not asked for or the teacher has none.
+
+    Example:
+        >>> import numpy as np
+        >>> from minispike.distill.teacher import TeacherOutput
+        >>> output = TeacherOutput((np.zeros((2, 5, 8), dtype=np.float32),), logits=None)  # one layer was asked for
+        >>> len(output.hidden_states), output.logits
+        (1, None)
     """
 
     hidden_states: tuple[NDArray[np.float32], ...]
@@ -121,6 +128,12 @@ class FoundTeacher:
         layers: how many it has.
         positions: the longest text it can read, in tokens; None if that is not known.
         content: what its source needs to go on; nobody else looks at it.
+
+    Example:
+        >>> from minispike.distill.teacher import FoundTeacher
+        >>> found = FoundTeacher(layers=6, positions=512)
+        >>> found.layers, found.positions
+        (6, 512)
     """
 
     layers: int

@@ -28,10 +28,33 @@ Rng = np.random.Generator | None
 
 @dataclass(frozen=True)
 class BertConfig:
-    """The shape of a BERT; field names as in Hugging Face's ``config.json``.
+    """The shape of a BERT; field names as in Hugging Face's ``config.json``, defaults those of BERT-base.
 
-    ``num_labels`` is the number of classes of the task head, 0 for none; ``dropout`` applies to embeddings,
-    attention output and feed-forward output; ``initializer_range`` is the standard deviation of fresh weights.
+    Attributes:
+        vocab_size: V, rows of the table of word embeddings.
+        hidden_size: D, width of the hidden states.
+        num_hidden_layers: N.
+        num_attention_heads: heads of width D / heads; a divisor of D.
+        intermediate_size: width inside the feed-forward part.
+        max_position_embeddings: rows of the table of positions, the most tokens of a text.
+        type_vocab_size: kinds of segments.
+        layer_norm_eps: added to the variance in layer norms.
+        dropout: share, 0 to 1, of what is dropped from embeddings, attention output and feed-forward output while a
+            generator is passed; attention weights have none.
+        num_labels: C, classes of the task head; 0 for none.
+        initializer_range: standard deviation of fresh weights.
+
+    Raises:
+        ConfigError: the heads do not divide the width.
+
+    Example:
+        >>> from minispike.models.bert import BertConfig
+        >>> BertConfig().hidden_size, BertConfig().num_hidden_layers  # the defaults are those of BERT-base
+        (768, 12)
+        >>> BertConfig(hidden_size=100)  # doctest: +ELLIPSIS
+        Traceback (most recent call last):
+            ...
+        minispike.errors.ConfigError: num_attention_heads: expected a divisor of hidden_size, got 12 heads for ...
     """
 
     vocab_size: int = 30522
@@ -62,15 +85,32 @@ class BertConfig:
     def of(cls, fields: Mapping[str, Any]) -> "BertConfig":
         """The shape that ``fields`` tell; what they tell beside it is left alone.
 
+        Args:
+            fields: by the names of the attributes; those that are missing take their defaults.
+
         Raises:
             ConfigError: the heads do not divide the width.
+
+        Example:
+            >>> from minispike.models.bert import BertConfig
+            >>> BertConfig.of({"model_type": "bert", "hidden_size": 384}).hidden_size
+            384
         """
         return cls(**{name: fields[name] for name in cls.__dataclass_fields__ if name in fields})
 
 
 @dataclass(frozen=True)
 class BertOutput:
-    """``hidden_states``: one ``[B, L, D]`` for the embeddings and one a layer; ``logits``: ``[B, C]`` or None."""
+    """``hidden_states``: one ``[B, L, D]`` for the embeddings and one a layer; ``logits``: ``[B, C]`` or None.
+
+    Example:
+        >>> import numpy as np
+        >>> from minispike.models.bert import Bert, BertConfig
+        >>> config = BertConfig(vocab_size=10, hidden_size=8, num_hidden_layers=2, num_attention_heads=2, num_labels=3)
+        >>> output = Bert(config, np.random.default_rng(0))([[2, 5, 3]])
+        >>> [states.shape for states in output.hidden_states], output.logits.shape
+        ([(1, 3, 8), (1, 3, 8), (1, 3, 8)], (1, 3))
+    """
 
     hidden_states: tuple[Tensor, ...]
     logits: Tensor | None
@@ -147,7 +187,17 @@ class Bert(Module):
 
     Args:
         config: the shape.
-        rng: generator for the initial weights, N(0, 0.02).
+        rng: generator for the initial weights, drawn from N(0, ``initializer_range``); biases start at 0.
+
+    Example:
+        >>> import numpy as np
+        >>> from minispike.models.bert import Bert, BertConfig
+        >>> config = BertConfig(vocab_size=10, hidden_size=8, num_hidden_layers=2, num_attention_heads=2, num_labels=2)
+        >>> bert = Bert(config, np.random.default_rng(0))
+        >>> alone = bert([[2, 5, 3]]).logits.numpy()
+        >>> padded = bert([[2, 5, 3, 0]], [[1, 1, 1, 0]]).logits.numpy()  # padding is masked, and changes nothing
+        >>> float(abs(alone - padded).max()) < 1e-5
+        True
     """
 
     def __init__(self, config: BertConfig, rng: np.random.Generator) -> None:
@@ -168,6 +218,9 @@ class Bert(Module):
             attention_mask: booleans, or 0 and 1, ``[B, L]``, True for tokens; None: no padding.
             segment_ids: integers ``[B, L]``, 0 for the first text and 1 for the second; None: all 0.
             rng: generator for dropout; None: no dropout.
+
+        Returns:
+            The N + 1 hidden states ``[B, L, D]``, and the logits ``[B, C]`` or None.
 
         Raises:
             ShapeError: ids or mask are of another shape or type, L exceeds ``max_position_embeddings``, or an id
@@ -211,6 +264,18 @@ class Bert(Module):
 
         Raises:
             TeacherError: a file is missing or damaged, or of something else than a BERT.
+
+        Example:
+            >>> import tempfile
+            >>> import numpy as np
+            >>> from minispike.models.bert import Bert, BertConfig
+            >>> from minispike.models.bert_folder import write_bert_folder
+            >>> config = BertConfig(vocab_size=10, hidden_size=8, num_hidden_layers=2, num_attention_heads=2)
+            >>> with tempfile.TemporaryDirectory() as folder:
+            ...     write_bert_folder(config, Bert(config, np.random.default_rng(0)).state_dict(), None, folder)
+            ...     bert = Bert.from_folder(folder, num_labels=3)  # the file has no classifier: one is drawn
+            >>> bert([[2, 5, 3]]).logits.shape
+            (1, 3)
         """
         fields, weights = read_bert_folder(folder)
         classes = fields["num_labels"] if num_labels is None else num_labels
@@ -227,6 +292,20 @@ class Bert(Module):
         Raises:
             TeacherError: ``onnx`` is not installed, there are more or fewer names than classes, or the weights do
                 not fit into one file or into float16.
+
+        Example:
+            >>> import tempfile
+            >>> import numpy as np
+            >>> import onnx
+            >>> from minispike.models.bert import Bert, BertConfig
+            >>> config = BertConfig(
+            ...     vocab_size=10, hidden_size=8, num_hidden_layers=1, num_attention_heads=2, num_labels=2
+            ... )
+            >>> with tempfile.TemporaryDirectory() as folder:
+            ...     Bert(config, np.random.default_rng(0)).to_onnx(f"{folder}/bert.onnx", label_names=("no", "yes"))
+            ...     model = onnx.load(f"{folder}/bert.onnx")
+            >>> [output.name for output in model.graph.output]
+            ['hidden_states.0', 'hidden_states.1', 'logits']
         """
         export_bert(self.config, self.state_dict(), path, half=half, label_names=label_names)
 
@@ -234,9 +313,21 @@ class Bert(Module):
 class MaskedLanguageModel(Module):
     """Bert with BERT's prediction head: dense, GELU, layer norm, and the embedding table as output weights.
 
+    The task: Devlin et al. 2019, section 3.1, task 1.
+
     Args:
         bert: the encoder that is trained.
         rng: generator for the head.
+
+    Example:
+        >>> import numpy as np
+        >>> from minispike.models.bert import Bert, BertConfig, MaskedLanguageModel
+        >>> config = BertConfig(vocab_size=10, hidden_size=8, num_hidden_layers=1, num_attention_heads=2)
+        >>> rng = np.random.default_rng(0)
+        >>> model = MaskedLanguageModel(Bert(config, rng), rng)
+        >>> ids, chosen = np.array([[2, 4, 6, 3]]), np.array([[False, True, True, False]])
+        >>> model(ids, ids > 0, chosen).shape  # a score for each of 10 tokens at two places
+        (2, 10)
     """
 
     def __init__(self, bert: Bert, rng: np.random.Generator) -> None:
@@ -259,7 +350,10 @@ class MaskedLanguageModel(Module):
             rng: generator for dropout; None: no dropout.
 
         Returns:
-            ``[N, V]``.
+            ``[N, V]``, in the order of the places, sentence by sentence.
+
+        Raises:
+            ShapeError: as of `Bert`.
         """
         states = self.bert(input_ids, mask, segment_ids, rng).hidden_states[-1]
         at = np.flatnonzero(to_numpy(chosen))
@@ -278,6 +372,16 @@ def bert_from_weights(config: Mapping[str, Any], weights: Mapping[str, Array], n
 
     Raises:
         CheckpointError: the weights do not fit.
+
+    Example:
+        >>> import numpy as np
+        >>> from minispike.models.bert import Bert, BertConfig, bert_from_weights
+        >>> shape = {"vocab_size": 10, "hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 2}
+        >>> pretrained = Bert(BertConfig(**shape), np.random.default_rng(1))
+        >>> classifier = bert_from_weights(shape, pretrained.state_dict(), num_labels=2)
+        >>> states = [model([[2, 5, 3]]).hidden_states[-1].numpy() for model in (pretrained, classifier)]
+        >>> bool((states[0] == states[1]).all()), classifier.classifier.weight.shape
+        (True, (2, 8))
     """
     model = Bert(BertConfig.of({**config, "num_labels": num_labels}), np.random.default_rng(0))
     kept = {n: w for n, w in weights.items() if num_labels or not n.startswith("classifier.")}

@@ -29,12 +29,28 @@ def read_bert_folder(folder: str | Path) -> tuple[BertFields, Weights]:
     Names may carry the prefix ``bert.`` and the old ``gamma`` and ``beta`` of layer norms. The next-sentence
     head and copies of the word embeddings under the masked language modelling head are left out.
 
+    Args:
+        folder: of the two files; weights in float16, bfloat16, float32 or float64.
+
     Returns:
         The sizes (``BertConfig(**fields)``) and the weights in float32 by their names without prefix.
 
     Raises:
         TeacherError: a file that is missing, broken or cut short; not a BERT, or one that computes something
             else (another activation, relative positions, a decoder); weights that do not fit the config.
+
+    Example:
+        >>> import tempfile
+        >>> import numpy as np
+        >>> from minispike.models.bert import Bert, BertConfig
+        >>> from minispike.models.bert_folder import read_bert_folder, write_bert_folder
+        >>> config = BertConfig(vocab_size=10, hidden_size=8, num_hidden_layers=1, num_attention_heads=2)
+        >>> weights = Bert(config, np.random.default_rng(0)).state_dict()
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     write_bert_folder(config, weights, None, folder)
+        ...     fields, again = read_bert_folder(folder)
+        >>> fields["hidden_size"], all((again[name] == weights[name]).all() for name in weights)
+        (8, True)
     """
     folder = Path(folder)
     config = _read_config(folder / "config.json")
@@ -65,6 +81,16 @@ def read_label_names(folder: str | Path) -> tuple[str, ...]:
 
     Raises:
         TeacherError: the file is missing or broken, or of no BERT.
+
+    Example:
+        >>> import tempfile
+        >>> from pathlib import Path
+        >>> from minispike.models.bert_folder import read_label_names
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     path = Path(folder) / "config.json"
+        ...     _ = path.write_text('{"model_type": "bert", "id2label": {"1": "positive", "0": "negative"}}')
+        ...     print(read_label_names(folder))
+        ('negative', 'positive')
     """
     names = _read_config(Path(folder) / "config.json").get("id2label")
     return tuple(str(names[i]) for i in sorted(names, key=int)) if isinstance(names, dict) else ()
@@ -91,6 +117,19 @@ def write_bert_folder(
     Raises:
         TeacherError: weights that do not fit ``config``, no tokenizer at ``tokenizer_path``, or another
             number of label names than of classes.
+
+    Example:
+        >>> import tempfile
+        >>> from pathlib import Path
+        >>> import numpy as np
+        >>> from minispike.models.bert import Bert, BertConfig
+        >>> from minispike.models.bert_folder import read_label_names, write_bert_folder
+        >>> config = BertConfig(vocab_size=10, hidden_size=8, num_hidden_layers=1, num_attention_heads=2, num_labels=2)
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     weights = Bert(config, np.random.default_rng(0)).state_dict()
+        ...     write_bert_folder(config, weights, tokenizer_path=None, folder=folder, label_names=("no", "yes"))
+        ...     print(sorted(path.name for path in Path(folder).iterdir()), read_label_names(folder))
+        ['config.json', 'model.safetensors'] ('no', 'yes')
     """
     fields = fields_of(config, weights)
     check_weights("weights", fields, weights)

@@ -17,7 +17,15 @@ Shape = tuple[int, ...]
 
 
 class BertFields(TypedDict):
-    """The sizes of a BERT, by the names of ``BertConfig``; ``num_labels`` 0 means no classifier."""
+    """The sizes of a BERT, by the names of ``BertConfig``; ``num_labels`` 0 means no classifier.
+
+    Example:
+        >>> from minispike.models.bert import BertConfig
+        >>> from minispike.models.bert_weights import fields_of
+        >>> fields = fields_of(BertConfig(hidden_size=384), weights={})
+        >>> fields["hidden_size"], fields["num_labels"]
+        (384, 0)
+    """
 
     vocab_size: int
     hidden_size: int
@@ -57,7 +65,15 @@ class BertConfigLike(Protocol):
 
 
 def fields_of(config: BertConfigLike, weights: Mapping[str, Any]) -> BertFields:
-    """The fields of ``config`` as a mapping, with ``num_labels`` of the classifier where ``config`` has 0."""
+    """The fields of ``config`` as a mapping, with ``num_labels`` of the classifier where ``config`` has 0.
+
+    Example:
+        >>> import numpy as np
+        >>> from minispike.models.bert import BertConfig
+        >>> from minispike.models.bert_weights import fields_of
+        >>> fields_of(BertConfig(num_labels=0), {"classifier.weight": np.zeros((3, 768))})["num_labels"]
+        3
+    """
     labels = config.num_labels
     if not labels and "classifier.weight" in weights:
         labels = int(weights["classifier.weight"].shape[0])
@@ -79,6 +95,19 @@ def bert_shapes(fields: BertFields) -> dict[str, Shape]:
     """Name and shape of each weight a BERT must have, matrices as ``[out, in]``.
 
     The pooler is among them when there is a classifier, which reads it; it may be absent otherwise.
+
+    Args:
+        fields: the sizes.
+
+    Example:
+        >>> import numpy as np
+        >>> from minispike.models.bert import BertConfig
+        >>> from minispike.models.bert_weights import bert_shapes, fields_of
+        >>> shapes = bert_shapes(fields_of(BertConfig(), {}))
+        >>> shapes["encoder.layer.11.intermediate.dense.weight"]  # [out, in]
+        (3072, 768)
+        >>> sum(int(np.prod(shape)) for shape in shapes.values())  # of BERT-base, without pooler and classifier
+        108891648
     """
     width, inner = fields["hidden_size"], fields["intermediate_size"]
     shapes: dict[str, Shape] = {
@@ -113,9 +142,24 @@ def check_weights(where: str, fields: BertFields, weights: Mapping[str, Any]) ->
 
     Args:
         where: the file or argument to blame in the error.
+        fields: the sizes.
+        weights: arrays by name.
 
     Raises:
         TeacherError: names that are missing, unexpected or misshaped, each listed.
+
+    Example:
+        >>> import numpy as np
+        >>> from minispike.models.bert import BertConfig
+        >>> from minispike.models.bert_weights import bert_shapes, check_weights, fields_of
+        >>> fields = fields_of(BertConfig(num_hidden_layers=1), {})
+        >>> weights = {name: np.zeros(shape) for name, shape in bert_shapes(fields).items()}
+        >>> check_weights("model.safetensors", fields, weights)  # nothing to say
+        >>> del weights["embeddings.LayerNorm.bias"]
+        >>> check_weights("model.safetensors", fields, weights)  # doctest: +ELLIPSIS
+        Traceback (most recent call last):
+            ...
+        minispike.errors.TeacherError: model.safetensors: ... got missing: embeddings.LayerNorm.bias; try ...
     """
     wanted = bert_shapes(fields)
     known = wanted | _optional_shapes(fields)
@@ -162,5 +206,13 @@ def _listed(names: Sequence[str], most: int = 10) -> str:
 
 
 def encoder_weights(weights: Mapping[str, Any]) -> dict[str, Any]:
-    """Without the heads of pretraining, for which `minispike.models.bert.Bert` has no place."""
+    """The weights without the heads of pretraining, for which `minispike.models.bert.Bert` has no place.
+
+    Example:
+        >>> import numpy as np
+        >>> from minispike.models.bert_weights import encoder_weights
+        >>> weights = {"pooler.dense.bias": np.zeros(8), "cls.predictions.bias": np.zeros(10)}
+        >>> list(encoder_weights(weights))
+        ['pooler.dense.bias']
+    """
     return {name: w for name, w in weights.items() if not name.startswith("cls.")}

@@ -14,13 +14,25 @@ def token_ids(value: Any, weight: Tensor, name: str = "input_ids") -> Array:
     Args:
         value: integers ``[B, L]``: an array of either backend, or lists of equal length.
         weight: any parameter of the model.
-        name: what errors call it.
+        name: what errors call it; default ``input_ids``.
 
     Returns:
         ``[B, L]``. Whether the numbers are in the vocabulary is for the embedding to say.
 
     Raises:
         ShapeError: no integers, not two axes, or no token in a row.
+
+    Example:
+        >>> import numpy as np
+        >>> from minispike import Tensor
+        >>> from minispike.models.inputs import token_ids
+        >>> weight = Tensor(np.ones((10, 4)))  # of an embedding
+        >>> token_ids([[2, 5, 3], [2, 7, 3]], weight).shape
+        (2, 3)
+        >>> token_ids([2, 5, 3], weight)  # doctest: +ELLIPSIS
+        Traceback (most recent call last):
+            ...
+        minispike.errors.ShapeError: input_ids: expected integers [B, L], L >= 1, got shape (3,); try ...
     """
     ids = integer_array(value, weight, name)
     if ids.ndim != 2 or ids.shape[1] == 0:
@@ -36,10 +48,17 @@ def token_mask(value: Any, ids: Array, name: str = "attention_mask") -> Array | 
         value: booleans, or numbers 0 and 1 as Hugging Face's tokenizers give them, of the shape of ``ids``: an array
             of either backend, or lists.
         ids: ``[B, L]``.
-        name: what errors call it.
+        name: what errors call it; default ``attention_mask``.
 
     Raises:
         ShapeError: another shape, or other values.
+
+    Example:
+        >>> import numpy as np
+        >>> from minispike.models.inputs import token_mask
+        >>> ids = np.array([[2, 5, 3], [2, 3, 0]])
+        >>> token_mask([[1, 1, 1], [1, 1, 0]], ids).tolist()
+        [[True, True, True], [True, True, False]]
     """
     if value is None:
         return None

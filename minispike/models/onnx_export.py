@@ -49,13 +49,28 @@ def export_bert(
         weights: named and shaped as `minispike.models.bert_weights.bert_shapes` says. A head for masked language
             modelling is left out, a pooler without a classifier too.
         path: the file to write.
-        half: store matrices as float16, half the size; they are computed with in float32 all the same.
+        half: store matrices as float16, half the size; they are computed with in float32 all the same. Default
+            false.
         label_names: of the classes, in the order of the logits, for the file's metadata; default none.
 
     Raises:
         TeacherError: weights that are missing, unexpected, misshaped, too large for float16, or too many for
             one ONNX file (2 GiB); another number of label names than of classes; the library ``onnx`` is not
             installed.
+
+    Example:
+        >>> import json, tempfile
+        >>> import numpy as np
+        >>> import onnx
+        >>> from minispike.models.bert import Bert, BertConfig
+        >>> from minispike.models.onnx_export import CONFIG_KEY, LABELS_KEY, export_bert
+        >>> config = BertConfig(vocab_size=10, hidden_size=8, num_hidden_layers=1, num_attention_heads=2, num_labels=2)
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     weights = Bert(config, np.random.default_rng(0)).state_dict()
+        ...     export_bert(config, weights, f"{folder}/bert.onnx", label_names=("no", "yes"))
+        ...     notes = {entry.key: entry.value for entry in onnx.load(f"{folder}/bert.onnx").metadata_props}
+        >>> json.loads(notes[LABELS_KEY]), json.loads(notes[CONFIG_KEY])["hidden_size"]
+        (['no', 'yes'], 8)
     """
     fields = fields_of(config, weights)
     check_weights("weights", fields, weights)
@@ -76,7 +91,27 @@ def export_bert(
 
 
 def build_model(fields: BertFields, weights: Mapping[str, NDArray[Any]], *, half: bool = False) -> "onnx.ModelProto":
-    """The ONNX model that `export_bert` writes, of weights that have been checked."""
+    """The ONNX model that `export_bert` writes, of weights that have been checked.
+
+    Args:
+        fields: the sizes.
+        weights: by name, as of `export_bert`.
+        half: store matrices as float16; default false.
+
+    Raises:
+        TeacherError: the library ``onnx`` is not installed, or a weight is too large for float16.
+
+    Example:
+        >>> import numpy as np
+        >>> from minispike.models.bert import Bert, BertConfig
+        >>> from minispike.models.bert_weights import fields_of
+        >>> from minispike.models.onnx_export import build_model
+        >>> config = BertConfig(vocab_size=10, hidden_size=8, num_hidden_layers=1, num_attention_heads=2)
+        >>> weights = Bert(config, np.random.default_rng(0)).state_dict()
+        >>> model = build_model(fields_of(config, weights), weights)
+        >>> [output.name for output in model.graph.output]
+        ['hidden_states.0', 'hidden_states.1']
+    """
     graph = _Graph(weights, fields["layer_norm_eps"], half)
     hidden = _embeddings(graph)
     mask = _additive_mask(graph)

@@ -37,7 +37,16 @@ Observer = Callable[[str, Array], None]
 
 @dataclass(frozen=True)
 class SpikeBERTOutput:
-    """``logits``: ``[B, C]``; ``hidden_states``: one ``[B, L, feature_dim]`` a block, as distilled."""
+    """``logits``: ``[B, C]``; ``hidden_states``: one ``[B, L, feature_dim]`` a block, as distilled.
+
+    Example:
+        >>> from minispike.models.spikebert import SpikeBERT
+        >>> from minispike.models.spikebert_config import SpikeBERTConfig
+        >>> config = SpikeBERTConfig(vocab_size=10, dim=8, depth=2, heads=2, num_labels=3, feature_dim=6)
+        >>> output = SpikeBERT(config)([[2, 5, 3]])
+        >>> output.logits.shape, [states.shape for states in output.hidden_states]
+        ((1, 3), [(1, 3, 6), (1, 3, 6)])
+    """
 
     logits: Tensor
     hidden_states: tuple[Tensor, ...]
@@ -50,11 +59,23 @@ MOST_BLOCKS = 127
 class SpikingLayer(Module):
     """Linear, layer norm, LIF neurons: ``[T or 1, B, L, in]`` to spikes ``[T, B, L, out]``.
 
+    It is called with the input, T, the name that an observer is told, and the observer or None.
+
     Args:
         in_features, out_features: widths.
         neuron: the constants.
-        rng: generator for the weights.
-        counts: the input are spikes or counts of them, at most 255.
+        rng: generator for the weights, drawn from N(0, 0.02).
+        counts: the input are spikes or counts of them, at most 255; default false.
+
+    Example:
+        >>> import numpy as np
+        >>> from minispike import Tensor
+        >>> from minispike.models.spikebert import SpikingLayer
+        >>> from minispike.snn.neurons import LIFNeuron
+        >>> layer = SpikingLayer(4, 6, LIFNeuron(), np.random.default_rng(0))
+        >>> spikes = layer(Tensor(np.ones((1, 2, 5, 4))), 3, "layer", None)  # time begins in its neurons
+        >>> spikes.shape, set(spikes.numpy().ravel().tolist()) <= {0.0, 1.0}
+        ((3, 2, 5, 6), True)
     """
 
     def __init__(
@@ -79,7 +100,29 @@ class SpikingLayer(Module):
 
 
 class Attention(Module):
-    """Spiking self-attention with its four spiking layers."""
+    """Spiking self-attention with its four spiking layers: ``[T or 1, B, L, D]`` to spikes ``[T, B, L, D]``.
+
+    It is called with the input, T, the weights of the tokens ``[B, L, 1]`` (0 for padding) or None, a name and an
+    observer or None. The neurons behind the products have half the threshold of the others, as in the authors'
+    program.
+
+    Args:
+        c: the shape and the neurons.
+        rng: generator for the weights.
+
+    Example:
+        >>> import numpy as np
+        >>> from minispike import Tensor
+        >>> from minispike.models.spikebert import Attention
+        >>> from minispike.models.spikebert_config import SpikeBERTConfig
+        >>> attention = Attention(SpikeBERTConfig(dim=8, heads=2, threshold=1.0), np.random.default_rng(0))
+        >>> attention.q.neuron.threshold, attention.neuron.threshold
+        (1.0, 0.5)
+        >>> seen = {}
+        >>> spikes = attention(Tensor(np.ones((1, 2, 5, 8))), 3, None, "a", observe=seen.__setitem__)
+        >>> [name for name in seen if not name.endswith(("input", "current"))]
+        ['a.q', 'a.k', 'a.v', 'a.mix', 'a.output']
+    """
 
     def __init__(self, c: SpikeBERTConfig, rng: np.random.Generator) -> None:
         neuron, small = c.neuron(), c.depth <= MOST_BLOCKS
@@ -103,7 +146,20 @@ class Attention(Module):
 
 
 class MLP(Module):
-    """Two spiking layers, the first ``mlp_ratio`` times as wide."""
+    """Two spiking layers, the first ``mlp_ratio`` times as wide: ``[T, B, L, D]`` to spikes ``[T, B, L, D]``.
+
+    Args:
+        c: the shape and the neurons.
+        rng: generator for the weights.
+
+    Example:
+        >>> import numpy as np
+        >>> from minispike.models.spikebert import MLP
+        >>> from minispike.models.spikebert_config import SpikeBERTConfig
+        >>> mlp = MLP(SpikeBERTConfig(dim=8, heads=2, mlp_ratio=4), np.random.default_rng(0))
+        >>> mlp.hidden.linear.weight.shape, mlp.output.linear.weight.shape
+        ((32, 8), (8, 32))
+    """
 
     def __init__(self, c: SpikeBERTConfig, rng: np.random.Generator) -> None:
         self.hidden = SpikingLayer(c.dim, c.mlp_ratio * c.dim, c.neuron(), rng, counts=c.depth <= MOST_BLOCKS)
@@ -115,7 +171,24 @@ class MLP(Module):
 
 
 class Block(Module):
-    """Attention and MLP, each *added* to its input, which therefore counts spikes: 0, 1, 2, ..."""
+    """Attention and MLP, each *added* to its input, which therefore counts spikes: 0, 1, 2, ...
+
+    ``[T or 1, B, L, D]`` to ``[T, B, L, D]``; it is called as `Attention` is.
+
+    Args:
+        c: the shape and the neurons.
+        rng: generator for the weights.
+
+    Example:
+        >>> import numpy as np
+        >>> from minispike import Tensor
+        >>> from minispike.models.spikebert import Block
+        >>> from minispike.models.spikebert_config import SpikeBERTConfig
+        >>> block = Block(SpikeBERTConfig(dim=8, heads=2), np.random.default_rng(0))
+        >>> counts = block(Tensor(np.ones((1, 2, 5, 8))), 3, None, "block", None)  # an input of ones ...
+        >>> counts.shape, set(counts.numpy().ravel().tolist()) <= {1.0, 2.0, 3.0}  # ... and up to two spikes more
+        ((3, 2, 5, 8), True)
+    """
 
     def __init__(self, c: SpikeBERTConfig, rng: np.random.Generator) -> None:
         self.attention = Attention(c, rng)
@@ -131,7 +204,23 @@ class Block(Module):
 
 
 class Transform(Module):
-    """The external projection: what a block's mean over time is compared to the teacher through. Training only."""
+    """The external projection: what a block's mean over time is compared to the teacher through. Training only.
+
+    Mean over T, linear map, layer norm: ``[T, B, L, D]`` to ``[B, L, feature_dim]``, or D where that is 0.
+
+    Args:
+        c: the shape.
+        rng: generator for the weights.
+
+    Example:
+        >>> import numpy as np
+        >>> from minispike import Tensor
+        >>> from minispike.models.spikebert import Transform
+        >>> from minispike.models.spikebert_config import SpikeBERTConfig
+        >>> transform = Transform(SpikeBERTConfig(dim=8, heads=2, feature_dim=6), np.random.default_rng(0))
+        >>> transform(Tensor(np.ones((3, 2, 5, 8)))).shape  # one vector a token, whatever T is
+        (2, 5, 6)
+    """
 
     def __init__(self, c: SpikeBERTConfig, rng: np.random.Generator) -> None:
         width = c.feature_dim or c.dim
@@ -147,10 +236,23 @@ class SpikeBERT(Module):
 
     Args:
         config: its shape; ``vocab_size`` and ``num_labels`` must be known (> 0).
-        rng: generator for the initial weights; None: seed 0.
+        rng: generator for the initial weights: embeddings from N(0, 1), positions from N(0, 0.5), matrices from
+            N(0, 0.02), biases 0; None: seed 0.
 
     Raises:
         ConfigError: the vocabulary or the number of classes is not set.
+
+    Example:
+        >>> import numpy as np
+        >>> from minispike.models.spikebert import SpikeBERT
+        >>> from minispike.models.spikebert_config import SpikeBERTConfig
+        >>> model = SpikeBERT(SpikeBERTConfig(vocab_size=10, dim=16, depth=1, heads=2, num_labels=2))
+        >>> sentence, backwards = [[2, 5, 6, 7, 3]], [[3, 7, 6, 5, 2]]
+        >>> np.allclose(model(sentence).logits.numpy(), model(backwards).logits.numpy())  # positions tell them apart
+        False
+        >>> bag = SpikeBERT(SpikeBERTConfig.reference(vocab_size=10, dim=16, depth=1, heads=2))
+        >>> np.allclose(bag(sentence).logits.numpy(), bag(backwards).logits.numpy(), atol=1e-5)  # it has none
+        True
     """
 
     def __init__(self, config: SpikeBERTConfig, rng: np.random.Generator | None = None) -> None:
@@ -183,8 +285,11 @@ class SpikeBERT(Module):
             input_ids: integers ``[B, L]``, an array or lists.
             attention_mask: booleans, or 0 and 1, ``[B, L]``, True for tokens; None, or a config without
                 ``mask_padding``: all count.
-            features: compute the hidden states too; inference does not need them.
-            observe: is told of every input, current and spike (see `minispike.record`).
+            features: compute the hidden states too, as by default; inference does not need them.
+            observe: is told of every input, current and spike (see `minispike.record`); default None.
+
+        Returns:
+            The logits ``[B, C]``, means over the time steps, and the hidden states, none without ``features``.
 
         Raises:
             ShapeError: ids or mask are of another shape or type, L exceeds ``max_length``, or an id the vocabulary.
@@ -211,12 +316,23 @@ class SpikeBERT(Module):
     def encode(self, input_ids: Array, weights: Array | None = None) -> Tensor:
         """Token ids ``[B, L]`` as input spikes ``[B, L, D]``: one where embedding plus position reaches the threshold.
 
+        The threshold is ``embedding_threshold``, 0 by default; the surrogate of the network carries the gradient.
+
         Args:
             input_ids: ``[B, L]``.
             weights: ``[B, L, 1]``, 0 where nothing shall fire; None: everything may.
 
         Raises:
             ShapeError: there are more tokens than positions.
+
+        Example:
+            >>> import numpy as np
+            >>> from minispike.models.spikebert import SpikeBERT
+            >>> from minispike.models.spikebert_config import SpikeBERTConfig
+            >>> model = SpikeBERT(SpikeBERTConfig(vocab_size=3, dim=2, depth=1, heads=1, num_labels=2, max_length=0))
+            >>> model.embedding.weight.assign(np.array([[0.3, -0.2], [-1.0, 0.0], [-0.1, -0.1]]))
+            >>> model.encode(np.array([[0, 1, 2]])).numpy().tolist()  # 1 where a number is at least 0
+            [[[1.0, 0.0], [0.0, 1.0], [0.0, 0.0]]]
         """
         c = self.config
         x = self.embedding(input_ids)
@@ -229,7 +345,15 @@ class SpikeBERT(Module):
         return spikes if weights is None else spikes * weights
 
     def projected_embedding(self) -> Tensor:
-        """The embedding table as the teacher's is compared to it, ``[V, embedding_dim or D]``. Training only."""
+        """The embedding table as the teacher's is compared to it, ``[V, embedding_dim or D]``. Training only.
+
+        Example:
+            >>> from minispike.models.spikebert import SpikeBERT
+            >>> from minispike.models.spikebert_config import SpikeBERTConfig
+            >>> model = SpikeBERT(SpikeBERTConfig(vocab_size=10, dim=8, heads=2, num_labels=2, embedding_dim=12))
+            >>> model.embedding.weight.shape, model.projected_embedding().shape
+            ((10, 8), (10, 12))
+        """
         table = self.embedding.weight
         return self.embedding_transform(table) if self.config.embedding_dim else table
 
@@ -246,10 +370,21 @@ class SpikeBERT(Module):
         Args:
             weights: name to array, or the path of a ``.safetensors`` file or of one that ``torch.save`` wrote, which is
                 read without running code from it. A prefix ``module.`` is stripped.
-            may_lack_classifier: accept a stage-1 checkpoint, which has no classifier; ours keeps its values.
+            may_lack_classifier: accept a stage-1 checkpoint, which has no classifier; ours keeps its values. Default
+                false.
 
         Raises:
             CheckpointError: names are missing, unexpected, or of another shape; nothing is changed then.
+
+        Example:
+            >>> import numpy as np
+            >>> from minispike.models.spikebert import SpikeBERT
+            >>> from minispike.models.spikebert_config import SpikeBERTConfig
+            >>> model = SpikeBERT(SpikeBERTConfig.reference(vocab_size=10, dim=8, depth=1, heads=2))
+            >>> model.load_reference({"module.emb.weight": np.zeros((10, 8))})  # doctest: +ELLIPSIS
+            Traceback (most recent call last):
+                ...
+            minispike.errors.CheckpointError: weights of SpikeBERT: expected the model's 33 tensors, got missing: ...
         """
         if not isinstance(weights, Mapping):
             weights = load_weights(weights)
@@ -269,7 +404,16 @@ _REFERENCE_PARTS = (
 
 
 def reference_name(name: str) -> str:
-    """Our name of a parameter of the authors' program: ``blocks.0.attn.q_m.weight`` is ours' ``q.linear``."""
+    """Our name of a parameter of the authors' program; a name that is none of theirs comes back as it is.
+
+    Args:
+        name: theirs, with the prefix ``module.`` of a training on several GPUs or without.
+
+    Example:
+        >>> from minispike.models.spikebert import reference_name
+        >>> reference_name("module.blocks.0.attn.q_m.weight")
+        'blocks.0.attention.q.linear.weight'
+    """
     name = name.removeprefix("module.")
     if name.startswith("transforms."):
         return name.replace(".fc.", ".linear.").replace(".ln.", ".norm.")

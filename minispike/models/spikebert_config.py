@@ -14,10 +14,12 @@ def _setting(default: Any, meaning: str) -> Any:
 
 
 def nearest_divisor(number: int, wanted: int) -> int:
-    """The divisor of ``number`` that is closest to ``wanted``; of two, the smaller.
+    """The divisor of ``number`` (>= 1) that is closest to ``wanted``; of two, the smaller.
 
-    >>> nearest_divisor(16, 3)
-    2
+    Example:
+        >>> from minispike.models.spikebert_config import nearest_divisor
+        >>> nearest_divisor(16, 3)
+        2
     """
     return min((n for n in range(1, number + 1) if number % n == 0), key=lambda n: abs(n - wanted))
 
@@ -29,6 +31,19 @@ class SpikeBERTConfig:
     In a run's configuration `vocab_size`, `num_labels`, `feature_dim` and `embedding_dim` stay 0: the run takes
     them from the teacher and the data. The fields by which the default differs from the authors' program are
     ``max_length``, ``shift`` and ``mask_padding``; `reference` sets them as there.
+
+    Raises:
+        ConfigError: a number is out of its range, or the heads do not divide the width.
+
+    Example:
+        >>> from minispike.models.spikebert_config import SpikeBERTConfig
+        >>> config = SpikeBERTConfig(dim=64, depth=2, heads=4)
+        >>> config.max_length, config.shift, config.mask_padding
+        (128, 0.25, True)
+        >>> SpikeBERTConfig(dim=64, heads=12)
+        Traceback (most recent call last):
+            ...
+        minispike.errors.ConfigError: heads: expected a divisor of dim, got 12 heads for width 64; try heads=8
     """
 
     vocab_size: int = _setting(0, "rows V of the embedding table; set by the run")
@@ -110,6 +125,12 @@ class SpikeBERTConfig:
 
         Raises:
             ConfigError: heads do not divide the width, or a number is out of its range.
+
+        Example:
+            >>> from minispike.models.spikebert_config import SpikeBERTConfig
+            >>> config = SpikeBERTConfig.reference(vocab_size=28996)
+            >>> config.max_length, config.shift, config.mask_padding
+            (0, 0.0, False)
         """
         return cls(
             vocab_size, dim, depth, heads, time_steps, num_labels,
@@ -117,7 +138,17 @@ class SpikeBERTConfig:
         )  # fmt: skip
 
     def neuron(self, threshold: float | None = None) -> LIFNeuron:
-        """The LIF neuron of this network, at its threshold or another."""
+        """The LIF neuron of this network, at its threshold or another.
+
+        Args:
+            threshold: in the unit of the input; None: that of the network.
+
+        Example:
+            >>> from minispike.models.spikebert_config import SpikeBERTConfig
+            >>> config = SpikeBERTConfig(threshold=1.0)
+            >>> config.neuron().threshold, config.neuron(config.threshold / 2).threshold  # the second is attention's
+            (1.0, 0.5)
+        """
         kind = SURROGATES[self.surrogate]
         return LIFNeuron(
             tau=self.tau,

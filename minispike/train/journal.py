@@ -25,6 +25,18 @@ class Journal:
         path: the file; its folder is made if it is missing.
         append: go on with the lines that are there; a last line that a killed process left unfinished is cut
             off. If False, as by default, the file is emptied.
+
+    Example:
+        >>> import tempfile
+        >>> from minispike.train.journal import Journal
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     with Journal(f"{folder}/metrics.jsonl") as journal:
+        ...         journal.write(step=0, loss=0.7)
+        ...         checkpoint = journal.position
+        ...         journal.write(step=1, loss=float("nan"))  # after the checkpoint: to be written again
+        ...         journal.truncate(checkpoint)
+        ...     print(Journal.read(f"{folder}/metrics.jsonl"))
+        [{'step': 0, 'loss': 0.7}]
     """
 
     def __init__(self, path: str | Path, append: bool = False) -> None:
@@ -49,6 +61,15 @@ class Journal:
 
         Raises:
             TypeError: for a value that JSON does not know; nothing is written then.
+
+        Example:
+            >>> import tempfile
+            >>> import numpy as np
+            >>> from minispike.train.journal import Journal
+            >>> with tempfile.TemporaryDirectory() as folder, Journal(f"{folder}/metrics.jsonl") as journal:
+            ...     journal.write(step=1, loss=float("nan"), rates=np.array([0.5, 0.25]))
+            ...     print(journal.path.read_text(), end="")
+            {"step": 1, "loss": "nan", "rates": [0.5, 0.25]}
         """
         line = json.dumps({name: _plain(value) for name, value in fields.items()}, allow_nan=False)
         content = line.encode("ascii") + b"\n"

@@ -39,7 +39,22 @@ LEAST_PART = 2
 
 @dataclass(frozen=True)
 class TrainConfig:
-    """How a phase is optimised, one that keeps its last weights."""
+    """How a phase is optimised, one that keeps its last weights.
+
+    The optimiser is `minispike.nn.optim.AdamW`, the learning rate that of `minispike.train.schedule.Schedule`.
+
+    Raises:
+        ConfigError: a number is out of its range, or there are more parts than sentences in a batch.
+
+    Example:
+        >>> from minispike.train.loop import TrainConfig
+        >>> TrainConfig(batch_size=7, low_memory=True).parts()  # of at most two sentences each
+        4
+        >>> TrainConfig(batch_size=2, accumulate=4)
+        Traceback (most recent call last):
+            ...
+        minispike.errors.ConfigError: accumulate: expected at most batch_size, got 4 parts of 2; try accumulate=1
+    """
 
     steps: int = field(default=1000, metadata={"help": "optimiser steps"})
     batch_size: int = field(default=32, metadata={"help": "sentences a step"})
@@ -89,7 +104,22 @@ class TrainConfig:
 
 @dataclass(frozen=True)
 class SelectedConfig(TrainConfig):
-    """How a phase is optimised that keeps the weights which were best on dev."""
+    """How a phase is optimised that keeps the weights which were best on dev.
+
+    Dev is looked at ``evaluations`` times, evenly, the last time at the end.
+
+    Raises:
+        ConfigError: as `TrainConfig`.
+
+    Example:
+        >>> from minispike.train.loop import SelectedConfig
+        >>> SelectedConfig(steps=1000, evaluations=5, patience=2).schedule  # what `TrainConfig` has it has too
+        'cosine'
+        >>> SelectedConfig(evaluations=0)
+        Traceback (most recent call last):
+            ...
+        minispike.errors.ConfigError: evaluations: expected a number >= 1, got 0; try evaluations=1
+    """
 
     evaluations: int = field(default=10, metadata={"help": "times the dev set is looked at"})
     patience: int = field(default=0, metadata={"help": "evaluations without a better one before stopping; 0: never"})
@@ -138,7 +168,16 @@ class Keeper:
     Args:
         path: the checkpoint file; each one replaces the one before.
         journal: cut back to its length at the checkpoint when a phase is taken up again.
-        minutes: between checkpoints.
+        minutes: between checkpoints, default 5.
+
+    Example:
+        >>> import tempfile
+        >>> from pathlib import Path
+        >>> from minispike.train.journal import Journal
+        >>> from minispike.train.loop import Keeper
+        >>> with tempfile.TemporaryDirectory() as folder, Journal(Path(folder) / "metrics.jsonl") as journal:
+        ...     Keeper(Path(folder) / "checkpoint.safetensors", journal).minutes
+        5.0
     """
 
     path: Path
@@ -179,7 +218,27 @@ def train(task: Task, c: TrainConfig, keeper: Keeper) -> Mapping[str, float]:
         training, those before a resumed checkpoint included.
 
     Raises:
-        TrainingError: a loss is not a number; the last checkpoint stays.
+        TrainingError: a loss, the gradient or a weight is not a finite number; the last checkpoint stays.
+        CheckpointError: the checkpoint is damaged, or of another model.
+
+    Example:
+        >>> import tempfile
+        >>> from pathlib import Path
+        >>> from types import SimpleNamespace
+        >>> import numpy as np
+        >>> from minispike import Tensor
+        >>> from minispike.nn.layers import Linear
+        >>> from minispike.ops import mean
+        >>> from minispike.train.journal import Journal
+        >>> from minispike.train.loop import Keeper, TrainConfig, train
+        >>> model, x = Linear(1, 1, np.random.default_rng(0)), np.array([[1.0], [2.0], [3.0]])
+        >>> task = SimpleNamespace(name="fit", model=model, parts=lambda step: [(x, 2 * x + 1)])  # the line to find
+        >>> task.losses = lambda part: {"loss": mean((model(Tensor(part[0])) - part[1]) ** 2)}
+        >>> config = TrainConfig(steps=200, learning_rate=0.1, weight_decay=0.0, workers=1)
+        >>> with tempfile.TemporaryDirectory() as folder, Journal(f"{folder}/metrics.jsonl") as journal:
+        ...     _ = train(task, config, Keeper(Path(folder) / "checkpoint.safetensors", journal))
+        >>> round(model.weight.item(), 2), round(model.bias.item(), 2)
+        (2.0, 1.0)
     """
     keep_freed_memory()
     count = _side_by_side(task, c)

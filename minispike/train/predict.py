@@ -22,8 +22,21 @@ def predict_logits(
         logits: from ids, mask and segments (or None) of a batch, arrays on the host, to a tensor ``[B, C]``. A model
             takes them to where its weights are. Called in several threads.
         encoded: the texts, at least one.
-        batch_size: texts at a time.
-        pad_id: the padding token.
+        batch_size: texts at a time, default 64.
+        pad_id: the padding token, default 0.
+
+    Returns:
+        One row a text, in the order of ``encoded``, whatever the order in which they were computed.
+
+    Example:
+        >>> import numpy as np
+        >>> from minispike import Tensor
+        >>> from minispike.data.tokenizer import Encoded
+        >>> from minispike.train.predict import predict_logits
+        >>> texts = Encoded((np.arange(4), np.arange(2), np.arange(3)), None, truncated=0.0, unknown=0.0)
+        >>> count = lambda ids, mask, segments: Tensor(mask.sum(axis=1, keepdims=True).astype(np.float32))
+        >>> predict_logits(count, texts, batch_size=2).tolist()  # computed from short to long, handed out as they came
+        [[4.0], [2.0], [3.0]]
     """
 
     def answers(batch: Batch) -> "np.ndarray[Any, Any]":

@@ -31,6 +31,12 @@ class Schedule:
 
     Raises:
         ConfigError: if a value is outside its range.
+
+    Example:
+        >>> from minispike.train.schedule import Schedule
+        >>> schedule = Schedule(warmup=0.4)  # two steps of five
+        >>> [round(schedule.multiplier(step, 5), 2) for step in range(5)]
+        [0.5, 1.0, 0.75, 0.25, 0.0]
     """
 
     warmup: float = field(default=0.1, metadata={"help": "share of the steps over which the rate rises"})
@@ -49,10 +55,16 @@ class Schedule:
             raise ConfigError(problem("shape", expected=expected, got=repr(self.shape), hint=hint))
 
     def multiplier(self, step: int, steps: int) -> float:
-        """The share of the peak at ``step``, counted from 0, of ``steps`` in all.
+        """The share of the peak at ``step``, counted from 0, of ``steps`` in all: m(s).
 
         Raises:
             ValueError: if there is no such step.
+
+        Example:
+            >>> from minispike.train.schedule import Schedule
+            >>> falling = Schedule(warmup=0.0, shape="linear", floor=0.2)
+            >>> [round(falling.multiplier(step, 5), 2) for step in range(5)]
+            [1.0, 0.8, 0.6, 0.4, 0.2]
         """
         if not 0 <= step < steps:
             expected = f"a step from 0 to {steps - 1}" if steps > 0 else "a phase of at least one step"
@@ -71,6 +83,11 @@ class Schedule:
 
         Raises:
             ValueError: if there is no such step, or ``peak`` is negative or not finite.
+
+        Example:
+            >>> from minispike.train.schedule import Schedule
+            >>> Schedule(warmup=0.1).learning_rate(4, 100, peak=1e-3)  # the fifth of ten steps of warm-up
+            0.0005
         """
         if not 0 <= peak < math.inf:
             raise ValueError(problem("peak", expected="a rate of 0 or more", got=str(peak), hint="peak=1e-3"))
