@@ -78,7 +78,22 @@ class TeacherError(MinispikeError):
 
 
 class TrainingError(MinispikeError):
-    """A run that cannot go on, such as a loss that is not a number."""
+    """A run that cannot go on, such as a loss that is not a number.
+
+    Example:
+        >>> from pathlib import Path
+        >>> from types import SimpleNamespace
+        >>> import numpy as np
+        >>> from minispike.nn.layers import Linear
+        >>> from minispike.tensor import Tensor
+        >>> from minispike.train.loop import Keeper, TrainConfig, train
+        >>> task = SimpleNamespace(name="fit", model=Linear(1, 1, np.random.default_rng(0)), parts=lambda step: [None])
+        >>> task.losses = lambda part: {"loss": Tensor(float("nan"))}
+        >>> train(task, TrainConfig(workers=1), Keeper(Path("unused"), journal=None))  # doctest: +ELLIPSIS
+        Traceback (most recent call last):
+            ...
+        minispike.errors.TrainingError: fit, step 0: loss: expected a finite number, got nan; try ...
+    """
 
 
 class RunFolderError(MinispikeError):
@@ -124,10 +139,16 @@ class GradientError(MinispikeError, AssertionError):
 
     Example:
         >>> import minispike
-        >>> minispike.check_grads(lambda x: minispike.Tensor(x.numpy()), minispike.Tensor(1.0, requires_grad=True))
+        >>> from minispike.ops.op import Op
+        >>> class Square(Op):
+        ...     def forward(self, x):
+        ...         return x * x
+        ...     def backward(self, grad, out, x):
+        ...         return (grad * x,)  # it should be 2 x
+        >>> minispike.check_grads(Square(), minispike.Tensor([1.0, 2.0], requires_grad=True))  # doctest: +ELLIPSIS
         Traceback (most recent call last):
             ...
-        minispike.errors.GradientError: check_grads: expected outputs with a graph, got none; try ops of minispike, ...
+        minispike.errors.GradientError: gradient by args[0] of shape (2,): expected ... ratio 0.5; ...
     """
 
 
