@@ -23,14 +23,14 @@ ARRAYS = frozenset(
 """About arrays."""
 
 RUNS = frozenset(
-    "ask bad_input bad_runs cli cli_jobs damaged_runs foreign_teachers given_teacher gradcheck_right"
+    "ask bad_input bad_runs cli cli_jobs damaged_runs docstrings foreign_teachers given_teacher gradcheck_right"
     " gradcheck_wrong pair_runs readme stage_gradients view".split()
 )
 """About whole runs, or long."""
 
 ONCE = frozenset(
     # text, settings, files, pictures, ONNX, examples, weights that are on the host
-    "augment baselines batches bert_folder checkpoint corpus corpus_digest corpus_encoding data_text docstrings files"
+    "augment baselines batches bert_folder checkpoint corpus corpus_digest corpus_encoding data_text files"
     " journal layers_downward metrics mutation_list onnx_export onnx_origins onnx_teacher overlap progress records"
     " report reviews schedule seeds_summary settings settings_overrides settings_toml start surgery teacher_cache"
     " tokenizer torch_file tutorials viz"

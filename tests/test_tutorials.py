@@ -142,8 +142,61 @@ def swapped(length: int, width: int) -> tuple[int, int]:
     return 2 * length * width**2, 2 * length**2 * width
 
 
+def over_padding_too(states: Any, mask: Any) -> Any:
+    return states.mean(axis=1)
+
+
+def over_all_tokens(states: Any, mask: Any) -> Any:
+    return np.broadcast_to(states[mask].mean(axis=0), (len(mask), states.shape[2]))
+
+
+def of_the_softmax_as_it_is(logits: Any) -> float:
+    p = np.exp(logits) / np.exp(logits).sum()
+    return float(-(p * np.log(p)).sum())
+
+
+def in_bits(logits: Any) -> float:
+    right: float = importlib.import_module("solutions.lesson_08").entropy(logits)
+    return right / math.log(2)
+
+
+def in_floating_point(block: int, blocks: int, layers: int) -> int:
+    return math.ceil(block / blocks * layers)
+
+
+def reaching_early(block: int, blocks: int, layers: int) -> int:
+    return (block - 1) * layers // blocks + 1
+
+
+def padding_is_zero(ours: Any, theirs: Any, mask: Any) -> float:
+    return float((((ours - theirs) * mask[..., None]) ** 2).mean())
+
+
+def mean_of_sentences(ours: Any, theirs: Any, mask: Any) -> float:
+    return float(np.mean([((a - b)[m] ** 2).mean() for a, b, m in zip(ours, theirs, mask, strict=True)]))
+
+
+def multiplied(logits: Any, temperature: float) -> Any:
+    return np.exp(logits * temperature) / np.exp(logits * temperature).sum()
+
+
+def softened_after(logits: Any, temperature: float) -> Any:
+    powers = np.exp(logits - logits.max())
+    return powers / powers.sum() / temperature
+
+
+def unscaled(theirs: Any, ours: Any, temperature: float) -> Any:
+    right: Any = importlib.import_module("solutions.lesson_10").distillation_gradient(theirs, ours, temperature)
+    return right / temperature
+
+
+def turned_round(theirs: Any, ours: Any, temperature: float) -> Any:
+    return -importlib.import_module("solutions.lesson_10").distillation_gradient(theirs, ours, temperature)
+
+
 EXERCISES = [
     Exercise("00", "derivative", "derivative", (lambda x: 3 * x**2, lambda x: x**3 - 2 * x)),
+    Exercise("00", "where", "where", (lambda thing: thing.__module__, lambda thing: thing.__name__ + ".py")),
     Exercise(
         "01", "division", "division_gradients",
         (lambda g, a, b: (g / b, g * a / b**2), lambda g, a, b: (g / b, -g / b**2)),
@@ -166,6 +219,12 @@ EXERCISES = [
     Exercise("05", "latency", "latency_coded", (bright_late, every_step_after)),
     Exercise("07", "one_head", "one_head", (without_its_scale, values_of_the_query)),
     Exercise("07", "multiplications", "multiplications", (of_one_product, swapped)),
+    Exercise("08", "masked_mean", "masked_mean", (over_padding_too, over_all_tokens)),
+    Exercise("08", "entropy", "entropy", (of_the_softmax_as_it_is, in_bits)),
+    Exercise("09", "layer", "teacher_layer", (in_floating_point, reaching_early)),
+    Exercise("09", "loss", "block_loss", (padding_is_zero, mean_of_sentences)),
+    Exercise("10", "softened_answer", "softened_answer", (multiplied, softened_after)),
+    Exercise("10", "distillation_gradient", "distillation_gradient", (unscaled, turned_round)),
 ]  # fmt: skip
 
 

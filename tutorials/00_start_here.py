@@ -154,6 +154,20 @@ def derivative(x: float) -> float:
 check.derivative(derivative)
 
 # %% [markdown]
+# **2.** Where is a thing defined? For a function or class of the library, return its file below `minispike/`:
+# `where(lif)` is `"snn/neurons.py"`. Every function and class knows its module by name, as `__module__`.
+
+
+# %%
+def where(thing: object) -> str:
+    """The file of a function or class, below ``minispike/``."""
+    return ...  # your code
+
+
+# %%
+check.where(where)
+
+# %% [markdown]
 # ## Where to read on
 #
 # - `README.md`: what the finished model does, in two commands.

@@ -50,15 +50,9 @@ soft = Tensor(rng.normal(size=(1, L, D)))
 figure = viz.new_figure(8.0, 3.0)
 left, right = figure.subplots(1, 2)
 logits = soft.numpy()[0, :, :16] @ soft.numpy()[0, :, :16].T / 4
-left.imshow(np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True), cmap="Greys")
-left.set_title("softmax: rows add up to 1", fontsize="medium")
-right.imshow(scores, cmap="Greys")
-right.set_title("spikes: common spikes, as they are", fontsize="medium")
-for ax in (left, right):
-    ax.set_xlabel("key of token")
-    ax.set_ylabel("query of token")
-    ax.set_xticks(range(0, L, 3))
-    ax.set_yticks(range(0, L, 3))
+weights = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
+viz.attention_map(left, weights, title="softmax: rows add up to 1", label="weight")
+viz.attention_map(right, scores, title="spikes, as they are", label="common spikes")
 show(figure)
 
 # %% [markdown]
