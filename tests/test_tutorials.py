@@ -126,6 +126,22 @@ def every_step_after(grey: Any, steps: int) -> Any:
     return np.maximum.accumulate(right, axis=0)
 
 
+def with_the_weight_left_out(ridge: float, width: int) -> Any:
+    return 1 if width >= 4 * ridge else None
+
+
+def with_one_flop_each(ridge: float, width: int) -> Any:
+    return math.ceil(4 * ridge * width / (width - 8 * ridge)) if width > 8 * ridge else None
+
+
+def with_bits_for_bytes(launch: float, bandwidth: float, bytes_each: float) -> float:
+    return launch * bandwidth / (8 * bytes_each)
+
+
+def turned_over(launch: float, bandwidth: float, bytes_each: float) -> float:
+    return launch * bytes_each / bandwidth
+
+
 def without_its_scale(q: Any, k: Any, v: Any) -> Any:
     return q @ (k.T @ v)
 
@@ -164,6 +180,8 @@ EXERCISES = [
     Exercise("04", "width", "half_width", (lambda alpha: 1.0 / alpha, lambda alpha: -2.0 / (math.pi * alpha))),
     Exercise("05", "deviation", "rate_deviation", (variance, of_the_count)),
     Exercise("05", "latency", "latency_coded", (bright_late, every_step_after)),
+    Exercise("06", "rows", "rows_to_reach", (with_the_weight_left_out, with_one_flop_each)),
+    Exercise("06", "launch", "numbers_worth_a_launch", (with_bits_for_bytes, turned_over)),
     Exercise("07", "one_head", "one_head", (without_its_scale, values_of_the_query)),
     Exercise("07", "multiplications", "multiplications", (of_one_product, swapped)),
 ]  # fmt: skip
