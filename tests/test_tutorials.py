@@ -158,6 +158,30 @@ def swapped(length: int, width: int) -> tuple[int, int]:
     return 2 * length * width**2, 2 * length**2 * width
 
 
+def first_that_does_not_pay(rate: float) -> int:
+    return math.ceil(4.6 / (0.9 * rate))
+
+
+def priced_alike(rate: float) -> int:
+    return math.floor(1 / rate)
+
+
+def always_by_adding(counts: Any, outputs: int) -> float:
+    return float(0.9 * counts.sum() * outputs)
+
+
+def by_the_layer(counts: Any, outputs: int) -> float:
+    return float(min(0.9 * counts.sum(), 4.6 * (counts > 0).sum()) * outputs)
+
+
+def as_much_is_enough(weights: int, word: float, arithmetic: float) -> int:
+    return math.ceil(weights * word / arithmetic)
+
+
+def rounded_down(weights: int, word: float, arithmetic: float) -> int:
+    return math.floor(weights * word / arithmetic)
+
+
 EXERCISES = [
     Exercise("00", "derivative", "derivative", (lambda x: 3 * x**2, lambda x: x**3 - 2 * x)),
     Exercise(
@@ -184,6 +208,9 @@ EXERCISES = [
     Exercise("06", "launch", "numbers_worth_a_launch", (with_bits_for_bytes, turned_over)),
     Exercise("07", "one_head", "one_head", (without_its_scale, values_of_the_query)),
     Exercise("07", "multiplications", "multiplications", (of_one_product, swapped)),
+    Exercise("11", "steps", "most_steps", (first_that_does_not_pay, priced_alike)),
+    Exercise("11", "cheaper", "cheaper_of_two", (always_by_adding, by_the_layer)),
+    Exercise("11", "share", "sentences_to_share", (as_much_is_enough, rounded_down)),
 ]  # fmt: skip
 
 
