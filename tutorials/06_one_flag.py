@@ -21,6 +21,7 @@ from minispike.nn import functional as F
 from minispike.profile import profile_step, profiled
 from minispike.snn.neurons import LIFNeuron, lif
 from minispike.snn.spiking_linear import spiking_linear, spiking_linear_composed
+from minispike.train.workers import single_threaded_products
 
 try:
     GPU = backend.load("cupy")
@@ -91,10 +92,11 @@ assert list(refused) == ["a new array", "a conversion"]
 # ## Where the time goes
 #
 # `profile_step` trains for some steps and asks the clock before and after every operation. The step is that of
-# `minispike profile`: a small SpikeBERT on random words.
+# `minispike profile`: a small SpikeBERT on random words, on one core. (NumPy's passes take one, so products get one.)
 
 # %%
-profile = profile_step(*training(preset("tiny"), batch=16, length=32), steps=5)
+with single_threaded_products:
+    profile = profile_step(*training(preset("tiny"), batch=16, length=32), steps=5)
 show(viz.step_bars(None, profile))
 first = profile.ops[0]
 share = first.seconds / sum(op.seconds for op in profile.ops)
@@ -144,7 +146,7 @@ works = {
     "linear, 1024": linear(1024, 1024),
 }
 taken = dict.fromkeys(works, np.inf)
-with no_grad():
+with no_grad(), single_threaded_products:
     for _ in range(6):  # in turns, so that a slow moment of the machine hits all alike
         for name, (work, _, _) in works.items():
             taken[name] = min(taken[name], fastest(work, 1))
@@ -173,7 +175,7 @@ assert placed["linear, 1024"][1] > 4 * placed["layer norm"][1]
 # %% [markdown]
 # **What we saw.** What goes by the element lies on the left, under the slope: about one operation a byte. No faster
 # multiplier would help it. Products of matrices lie on the right, for each number that is fetched is used over and
-# over, the more the wider the matrix. (A product runs on as many cores as BLAS is given, a pass of NumPy on one.)
+# over, the more the wider the matrix.
 #
 # Layer norm and neurons lie far *below* the slope. The roof is that of an operation that reads its input once and
 # writes its output once. NumPy does one thing at a time: centre, and write all of it; square, and read it all again.
@@ -195,10 +197,11 @@ for fused in (spiking_linear, spiking_linear_composed):
         out = fused(spikes, weight, *vectors, LIFNeuron())
     counted[fused] = sum(record.calls for record in seen.ops.values())
     kept[fused] = sum(record.kept for record in seen.ops.values()) / out.array.nbytes
-    best[fused] = fastest(lambda fused=fused: fused(spikes, weight, *vectors, LIFNeuron()).sum().backward())
+    with single_threaded_products:
+        best[fused] = fastest(lambda fused=fused: fused(spikes, weight, *vectors, LIFNeuron()).sum().backward())
     print(f"{fused.__name__}: ops {counted[fused]}, kept {kept[fused]:.1f} outputs, {1e3 * best[fused]:.0f} ms")
 assert counted[spiking_linear] == 1 and counted[spiking_linear_composed] > 30
-assert kept[spiking_linear] < 3 and kept[spiking_linear_composed] > 10
+assert 5 * kept[spiking_linear] < kept[spiking_linear_composed]
 assert best[spiking_linear] < 0.8 * best[spiking_linear_composed]
 
 # %% [markdown]
@@ -233,10 +236,9 @@ else:
     assert all(1 < f < 4.8e12 / bandwidth for f in faster)
 
 # %% [markdown]
-# **What we saw.** An H200 moves 4.8 TB/s, and yet the recorded run gained a single figure over two cores: the card was
-# waiting for Python. Layers of this size are too small to fill it. So the neurons are fused there too, by
-# `minispike/snn/kernels_cuda.py`: all time steps are one launch forward and one backward, and a membrane potential
-# never leaves its register.
+# **What we saw.** An H200 moves 4.8 TB/s, and yet the recorded run gained a factor of one digit: the card was waiting
+# for Python. Layers of this size are too small to fill it. So the neurons are fused there too: all time steps are one
+# launch forward and one backward, and a membrane potential never leaves its register (`minispike/snn/kernels_cuda.py`).
 #
 # ## Break it
 #
@@ -252,9 +254,8 @@ assert each[1000] < 10 * each[10], "a hundred times the numbers, and not ten tim
 assert each[10**7] > 100 * each[10], "and here it is the numbers"
 
 # %% [markdown]
-# **What we saw.** A floor: up to a thousand numbers a call costs what it costs, NumPy's *launch*. In the middle, where
-# the numbers fit into a cache, each costs least. On a GPU the floor is higher and memory faster: an array must be much
-# larger to leave the floor.
+# **What we saw.** A floor: up to a thousand numbers a call costs what it costs, NumPy's *launch*. Where the numbers fit
+# into a cache, each costs least. On a GPU the floor is higher and memory faster: only much larger arrays leave it.
 #
 # ## Exercises
 #
@@ -274,8 +275,8 @@ def rows_to_reach(ridge: float, width: int) -> int | None:
 check.rows(rows_to_reach)
 
 # %% [markdown]
-# **2.** How many numbers must an operation work on, for moving them to take as long as launching it? (With 10
-# microseconds, 4.8 TB/s and 8 bytes a number: how many tokens of width 256 are that?)
+# **2.** How many numbers must an operation move to take as long as its launch? (How many tokens of width 256 are that,
+# with 10 microseconds, 4.8 TB/s and 8 bytes a number?)
 
 
 # %%

@@ -21,12 +21,14 @@ from minispike.data.reviews import build_reviews
 from minispike.energy import AC_PICOJOULE, MAC_PICOJOULE, bert_ledger, same_shape
 from minispike.models.bert import Bert, BertConfig
 from minispike.models.spikebert import SpikeBERT
+from minispike.train.workers import single_threaded_products
 
 run = minispike.load(MODELS / "student")
 T, test = run.model.config.time_steps, build_reviews().test
 some = test.subset(np.arange(0, len(test), 10))  # every tenth
-print(f"{run.evaluate(some).result.accuracy:.1%} of {len(some)} test sentences")
-assert run.evaluate(some).result.accuracy > 0.85
+accuracy = run.evaluate(some).result.accuracy
+print(f"{accuracy:.1%} of {len(some)} test sentences")
+assert accuracy > 0.85
 
 # %% [markdown]
 # ## Additions in place of products
@@ -114,7 +116,7 @@ ax.set(xlabel="spikes for each input and time step", ylabel="energy (1: a dense 
 ax.legend(frameon=False, fontsize="small", loc="lower right")
 show(ax)
 even = MAC_PICOJOULE / AC_PICOJOULE
-assert np.isclose(AC_PICOJOULE * (even / 4) * 4, MAC_PICOJOULE) and even / 4 > 1 and even / 8 < 0.64
+assert 5 < even < 5.2 and even / 8 < 0.64
 assert all(np.isclose(own[name], mean_input[name] * T / even) for name in own) and max(own.values()) < 1
 
 # %% [markdown]
@@ -151,7 +153,8 @@ def turned(**knob):
     model = SpikeBERT(replace(run.model.config, **knob))
     model.load_state_dict(run.model.state_dict())
     other = replace(run, model=model)
-    return other.evaluate(some).result, other.energy(some.texts)
+    with single_threaded_products:
+        return other.evaluate(some).result, other.energy(some.texts)
 
 
 by_steps = {steps: turned(time_steps=steps) for steps in (1, 2, 4, 8)}
@@ -217,7 +220,7 @@ assert min(hidden.values()) == report.ratio, "and wherever the weights lie, less
 # %%
 bert = Bert(same_shape(run.model.config), np.random.default_rng(0))
 (batch,) = in_order(run.encode(some.texts[:32]), 32, pad_id=run.tokenizer.pad_id)
-with no_grad():
+with no_grad(), single_threaded_products:
     slow = fastest(lambda: run.model(batch.input_ids, batch.mask, features=False), 15) / 32
     dense = fastest(lambda: bert(batch.input_ids, batch.mask), 15) / 32
 print(f"a sentence takes the student {1e3 * slow:.2f} ms, a BERT of its shape {1e3 * dense:.2f} ms")
