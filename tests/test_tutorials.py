@@ -126,6 +126,22 @@ def every_step_after(grey: Any, steps: int) -> Any:
     return np.maximum.accumulate(right, axis=0)
 
 
+def with_the_weight_left_out(ridge: float, width: int) -> Any:
+    return 1 if width >= 4 * ridge else None
+
+
+def with_one_flop_each(ridge: float, width: int) -> Any:
+    return math.ceil(4 * ridge * width / (width - 8 * ridge)) if width > 8 * ridge else None
+
+
+def with_bits_for_bytes(launch: float, bandwidth: float, bytes_each: float) -> float:
+    return launch * bandwidth / (8 * bytes_each)
+
+
+def turned_over(launch: float, bandwidth: float, bytes_each: float) -> float:
+    return launch * bytes_each / bandwidth
+
+
 def without_its_scale(q: Any, k: Any, v: Any) -> Any:
     return q @ (k.T @ v)
 
@@ -194,6 +210,30 @@ def turned_round(theirs: Any, ours: Any, temperature: float) -> Any:
     return -importlib.import_module("solutions.lesson_10").distillation_gradient(theirs, ours, temperature)
 
 
+def first_that_does_not_pay(rate: float) -> int:
+    return math.ceil(4.6 / (0.9 * rate))
+
+
+def priced_alike(rate: float) -> int:
+    return math.floor(1 / rate)
+
+
+def always_by_adding(counts: Any, outputs: int) -> float:
+    return float(0.9 * counts.sum() * outputs)
+
+
+def by_the_layer(counts: Any, outputs: int) -> float:
+    return float(min(0.9 * counts.sum(), 4.6 * (counts > 0).sum()) * outputs)
+
+
+def as_much_is_enough(weights: int, word: float, arithmetic: float) -> int:
+    return math.ceil(weights * word / arithmetic)
+
+
+def rounded_down(weights: int, word: float, arithmetic: float) -> int:
+    return math.floor(weights * word / arithmetic)
+
+
 EXERCISES = [
     Exercise("00", "derivative", "derivative", (lambda x: 3 * x**2, lambda x: x**3 - 2 * x)),
     Exercise("00", "where", "where", (lambda thing: thing.__module__, lambda thing: thing.__name__ + ".py")),
@@ -217,6 +257,8 @@ EXERCISES = [
     Exercise("04", "width", "half_width", (lambda alpha: 1.0 / alpha, lambda alpha: -2.0 / (math.pi * alpha))),
     Exercise("05", "deviation", "rate_deviation", (variance, of_the_count)),
     Exercise("05", "latency", "latency_coded", (bright_late, every_step_after)),
+    Exercise("06", "rows", "rows_to_reach", (with_the_weight_left_out, with_one_flop_each)),
+    Exercise("06", "launch", "numbers_worth_a_launch", (with_bits_for_bytes, turned_over)),
     Exercise("07", "one_head", "one_head", (without_its_scale, values_of_the_query)),
     Exercise("07", "multiplications", "multiplications", (of_one_product, swapped)),
     Exercise("08", "masked_mean", "masked_mean", (over_padding_too, over_all_tokens)),
@@ -225,6 +267,9 @@ EXERCISES = [
     Exercise("09", "loss", "block_loss", (padding_is_zero, mean_of_sentences)),
     Exercise("10", "softened_answer", "softened_answer", (multiplied, softened_after)),
     Exercise("10", "distillation_gradient", "distillation_gradient", (unscaled, turned_round)),
+    Exercise("11", "steps", "most_steps", (first_that_does_not_pay, priced_alike)),
+    Exercise("11", "cheaper", "cheaper_of_two", (always_by_adding, by_the_layer)),
+    Exercise("11", "share", "sentences_to_share", (as_much_is_enough, rounded_down)),
 ]  # fmt: skip
 
 

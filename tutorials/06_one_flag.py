@@ -1,0 +1,298 @@
+# %% [markdown]
+# # 06 One flag: NumPy to CuPy
+#
+# **Goal.** Write code that runs on a CPU and on a GPU unchanged, find out where the time of a training step goes, and
+# tell from two measured numbers whether an operation waits for arithmetic or for memory.
+
+# %%
+import re
+from pathlib import Path
+
+import numpy as np
+from checks import lesson_06 as check
+from lesson import fastest, show
+from numpy.lib.mixins import NDArrayOperatorsMixin
+
+import minispike
+from minispike import Tensor, backend, no_grad, ops, viz
+from minispike.commands.profile import training
+from minispike.config import preset
+from minispike.nn import functional as F
+from minispike.profile import profile_step, profiled
+from minispike.snn.neurons import LIFNeuron, lif
+from minispike.snn.spiking_linear import spiking_linear, spiking_linear_composed
+from minispike.train.workers import single_threaded_products
+
+try:
+    GPU = backend.load("cupy")
+except minispike.MinispikeError:
+    GPU = None  # then a recorded run will tell of one
+
+# %% [markdown]
+# ## Ask the argument
+#
+# CuPy has the functions of NumPy under the same names, for arrays in the memory of a GPU. So one source can serve
+# both, if it never says *which* it means. `minispike.use("cupy")` says where *new* arrays are made. All
+# else asks the arrays that it is given: `backend.array_module(x)` is the module that `x` is an array of.
+
+# %%
+x = Tensor([-1.0, 0.5, 2.0])
+xp = backend.array_module(x.array)
+assert xp is backend.default_module(), "a new array is made where use() says"
+assert backend.array_module((ops.exp(x) * 2.0).array) is xp, "an op, and a number beside it, follow the input"
+
+root = Path(minispike.__file__).parent
+knows = [p.name for p in sorted(root.rglob("*.py")) if re.search(r"import cupy|import_module\(.cupy", p.read_text())]
+assert knows == ["backend.py"], "one file alone imports CuPy"
+
+# %% [markdown]
+# What breaks it is a *leak*: a line that means NumPy where it should have asked. On a CPU nobody notices. CuPy's arrays
+# refuse to mix with NumPy's, for each mixture would be a hidden journey between two memories. Where there is no GPU,
+# here is an array that refuses as they do.
+
+
+# %%
+class Elsewhere(NDArrayOperatorsMixin):
+    """An array that computes with its own kind and with numbers alone."""
+
+    def __init__(self, values):
+        self.values = np.array(values)
+
+    def __array_ufunc__(self, function, method, *inputs, **options):
+        if any(isinstance(i, np.ndarray) for i in inputs):
+            raise TypeError("this array is elsewhere, and the other one is NumPy's")
+        own = [i.values if isinstance(i, Elsewhere) else i for i in inputs]
+        return Elsewhere(getattr(function, method)(*own, **options))
+
+    def __array__(self, *_, **__):
+        raise TypeError("this array is elsewhere, and is not copied by itself")
+
+
+tried = {
+    "an operation": lambda x: np.maximum(x, 0.0) * 2.0,  # NumPy hands over to the array's own
+    "a new array": lambda x: x * np.linspace(0.0, 1.0, 3),
+    "a conversion": lambda x: np.asarray(x).sum(),
+}
+here, refused = np.array([-1.0, 0.5, 2.0]), {}
+away = (GPU.asarray if GPU else Elsewhere)(here)
+for name, function in tried.items():
+    function(here)  # on NumPy each of them works
+    try:
+        function(away)
+    except TypeError as error:
+        refused[name] = str(error)
+    print(f"{name}: {refused.get(name, 'runs on both')}")
+assert list(refused) == ["a new array", "a conversion"]
+
+# %% [markdown]
+# The new array should come from `backend.array_module(x)`, or be taken there by `backend.asarray(values, module=...)`.
+# The conversion should not be; where a number must come to the host, say to print the loss, `backend.to_numpy` says so
+# in plain sight. (The tests run on a stand-in that is as strict as this one, and complete: `tests/strict_cupy.py`.)
+#
+# ## Where the time goes
+#
+# `profile_step` trains for some steps and asks the clock before and after every operation. The step is that of
+# `minispike profile`: a small SpikeBERT on random words, on one core. (NumPy's passes take one, so products get one.)
+
+# %%
+with single_threaded_products:
+    profile = profile_step(*training(preset("tiny"), batch=16, length=32), steps=5)
+show(viz.step_bars(None, profile))
+first = profile.ops[0]
+share = first.seconds / sum(op.seconds for op in profile.ops)
+print(f"{first.name}: {first.calls} of {sum(op.calls for op in profile.ops)} calls, {share:.0%} of the time in ops")
+print(f"its matrix products alone would take {first.floor / first.seconds:.0%} of its time")
+assert first.name == "SpikingLinear" and share > 0.5
+assert 0 < first.floor < first.seconds, "the rest is norm and neurons: arithmetic by the element"
+
+# %% [markdown]
+# **What we saw.** One kind of operation is most of the step: linear map, norm, neurons. Its products of matrices are
+# nearly all of its arithmetic, and not nearly all of its time. What is the rest waiting for?
+#
+# ## The roofline
+#
+# A processor does so many operations a second, its *peak*, and its memory brings so many bytes a second, the
+# *bandwidth*. Let an operation make $F$ floating-point operations (FLOP) and move at least $M$ bytes. Its *arithmetic
+# intensity* is $I = F / M$, and it can reach at most
+#
+# $$ P(I) = \min(\text{peak},\; I \cdot \text{bandwidth}). $$
+#
+# In words: who does little with each byte waits for memory, however fast the processor is; who does much with each
+# byte is held up by arithmetic. Where the two are equal is the *ridge*. Let us measure both for this machine: the
+# bandwidth by a pass over a large array, the peak by a wide linear map. And beside them other operations of ours, in
+# float32, each number four bytes.
+
+# %%
+rng = np.random.default_rng(0)
+BIG = 1 << 24  # numbers: 64 MiB, more than a core's own caches
+source, target = np.ones(BIG, np.float32), np.ones(BIG, np.float32)
+layer = Tensor(rng.random((4, 8192, 256), dtype=np.float32))  # [T, tokens, D]
+gain, shift = Tensor(np.ones(256, np.float32)), Tensor(np.zeros(256, np.float32))
+n = layer.array.size
+
+
+def linear(rows: int, width: int):
+    """A call of a linear map of this width, its FLOP, and its bytes: input, weight and output once each."""
+    a, w = (Tensor(rng.random(shape, dtype=np.float32)) for shape in ((rows, width), (width, width)))
+    return lambda: F.linear(a, w), 2 * rows * width**2, 4 * (2 * rows * width + width**2)
+
+
+works = {
+    "copy": (lambda: np.copyto(target, source), 0, 8 * BIG),
+    "add": (lambda: np.add(source, 1.0, out=target), BIG, 8 * BIG),
+    "layer norm": (lambda: F.layer_norm(layer, gain, shift), 7 * n, 8 * n),  # 2 sums, centre, square, scale, affine 2
+    "LIF, T = 4": (lambda: lif(layer, LIFNeuron()), 6 * n, 8 * n),  # 3 to charge, a comparison, 2 to reset
+    "linear, 64": linear(16384, 64),
+    "linear, 1024": linear(1024, 1024),
+}
+taken = dict.fromkeys(works, np.inf)
+with no_grad(), single_threaded_products:
+    for _ in range(6):  # in turns, so that a slow moment of the machine hits all alike
+        for name, (work, _, _) in works.items():
+            taken[name] = min(taken[name], fastest(work, 1))
+
+bandwidth = max(works[name][2] / taken[name] for name in ("copy", "add"))  # bytes a second
+peak = works["linear, 1024"][1] / taken["linear, 1024"]  # FLOP a second
+ridge = peak / bandwidth
+print(f"bandwidth {bandwidth / 1e9:.1f} GB/s, peak {peak / 1e9:.0f} GFLOP/s, ridge at {ridge:.1f} FLOP/byte")
+
+# %%
+placed = {name: (flop / size, flop / taken[name]) for name, (_, flop, size) in works.items() if name != "copy"}
+ax = viz.new_figure(6.5, 3.8).subplots()
+intensity = np.logspace(-1.3, 3, 200)
+ax.loglog(intensity, np.minimum(peak, intensity * bandwidth) / 1e9, color="black", label="roof, with its ridge")
+for (name, (i, speed)), marker in zip(placed.items(), "so^Dv", strict=True):
+    ax.plot(i, speed / 1e9, marker, color="#2f7fb5", markeredgecolor="black", label=name)
+ax.set(xlabel="arithmetic intensity (FLOP/byte)", ylabel="speed (GFLOP/s)")
+ax.legend(frameon=False, fontsize="small", loc="lower right")
+show(ax)
+for name in ("add", "layer norm", "LIF, T = 4"):
+    print(f"{name}: takes as long as {taken[name] / (works[name][2] / bandwidth):.1f} passes at full bandwidth")
+    assert placed[name][0] < ridge, f"{name} is on the slope: memory decides"
+assert placed["linear, 1024"][0] > placed["linear, 64"][0] > 10 * placed["add"][0]
+assert placed["linear, 1024"][1] > 4 * placed["layer norm"][1]
+
+# %% [markdown]
+# **What we saw.** What goes by the element lies on the left, under the slope: about one operation a byte. No faster
+# multiplier would help it. Products of matrices lie on the right, for each number that is fetched is used over and
+# over, the more the wider the matrix.
+#
+# Layer norm and neurons lie far *below* the slope. The roof is that of an operation that reads its input once and
+# writes its output once. NumPy does one thing at a time: centre, and write all of it; square, and read it all again.
+# Each such pass moves every number, and the intensity that one counts on paper is lost between them.
+#
+# ## What fusing buys
+#
+# To *fuse* is to do everything for a block of numbers while it lies in a cache, and write it once. That is what
+# `spiking_linear` does; `spiking_linear_composed` is the same in elementary ops, each a pass over a whole time step or
+# more, each leaving an array behind for backward.
+
+# %%
+spikes = Tensor((rng.random((4, 2048, 256)) < 0.2).astype(np.float32))
+weight = Tensor(rng.normal(0, 0.1, (256, 256)).astype(np.float32), requires_grad=True)
+vectors = [Tensor(v.array.copy(), requires_grad=True) for v in (shift, gain, shift)]
+counted, kept, best = {}, {}, {}
+for fused in (spiking_linear, spiking_linear_composed):
+    with profiled(memory=True) as seen:
+        out = fused(spikes, weight, *vectors, LIFNeuron())
+    counted[fused] = sum(record.calls for record in seen.ops.values())
+    kept[fused] = sum(record.kept for record in seen.ops.values()) / out.array.nbytes
+    with single_threaded_products:
+        best[fused] = fastest(lambda fused=fused: fused(spikes, weight, *vectors, LIFNeuron()).sum().backward())
+    print(f"{fused.__name__}: ops {counted[fused]}, kept {kept[fused]:.1f} outputs, {1e3 * best[fused]:.0f} ms")
+assert counted[spiking_linear] == 1 and counted[spiking_linear_composed] > 30
+assert 5 * kept[spiking_linear] < kept[spiking_linear_composed]
+assert best[spiking_linear] < 0.8 * best[spiking_linear_composed]
+
+# %% [markdown]
+# **What we saw.** The same arithmetic in a fraction of the time (forward and backward) and of the memory. Still there
+# are some thirty passes, now within a cache; `benchmarks/results/cpu.md` measures what a compiler makes of them.
+#
+# ## What to look for on a GPU
+#
+# The roofline is the same there, with other numbers. Three things come in addition.
+#
+# - *Launches.* Each operation is a kernel that Python starts, which takes microseconds, for ten numbers or ten million:
+#   $t \approx \text{launches} \cdot t_\text{launch} + \text{bytes} / \text{bandwidth}$.
+# - *Synchronising.* A launch returns before the work is done. A clock that does not wait (`backend.synchronise`) sees
+#   launches alone; and a line that looks at a value, such as `if loss > 3`, waits for all that was launched.
+# - *Transfers.* Between the two memories a number travels many times slower than within one.
+#
+# Here is a step on a GPU: measured, if there is one; else as it was recorded.
+
+# %%
+if GPU:
+    with minispike.use("cupy"):
+        there = profile_step(*training(preset("tiny"), batch=16, length=32), steps=5)
+    print(f"a step takes {1e3 * there.seconds:.1f} ms here, its matrix products alone {1e3 * there.floor:.1f} ms")
+    assert there.floor < there.seconds
+else:
+    record = (root.parent / "benchmarks/results/h200.md").read_text()
+    print(record)
+    on_gpu = [float(line.split("|")[4]) for line in record.splitlines() if re.match(r"\| (fine|stage)", line)]
+    on_cpu = [float(s) for s in re.search(r"about ([\d.]+) and ([\d.]+)\s+seconds", record).groups()]
+    faster = [c / g for c, g in zip(on_cpu, on_gpu, strict=True)]
+    print(f"{faster[0]:.1f} and {faster[1]:.1f} times as fast; by bandwidth it might be {4.8e12 / bandwidth:.0f} times")
+    assert all(1 < f < 4.8e12 / bandwidth for f in faster)
+
+# %% [markdown]
+# **What we saw.** An H200 moves 4.8 TB/s, and yet the recorded run gained a factor of one digit: the card was waiting
+# for Python. Layers of this size are too small to fill it. So the neurons are fused there too: all time steps are one
+# launch forward and one backward, and a membrane potential never leaves its register (`minispike/snn/kernels_cuda.py`).
+#
+# ## Break it
+#
+# The roofline takes it for granted that the work is long. Make it short: add ten numbers, a hundred, a thousand.
+
+# %%
+each = {}
+for size in (10, 100, 1000, 10**4, 10**5, 10**6, 10**7):
+    a, b, times = np.ones(size, np.float32), np.ones(size, np.float32), max(3, min(1000, 10**6 // size))
+    each[size] = fastest(lambda a=a, b=b, times=times: [np.add(a, 1.0, out=b) for _ in range(times)]) / times
+    print(f"{size:>10,} numbers: {1e6 * each[size]:8.1f} us a call, {1e9 * each[size] / size:6.2f} ns a number")
+assert each[1000] < 10 * each[10], "a hundred times the numbers, and not ten times the time: the call is what costs"
+assert each[10**7] > 100 * each[10], "and here it is the numbers"
+
+# %% [markdown]
+# **What we saw.** A floor: up to a thousand numbers a call costs what it costs, NumPy's *launch*. Where the numbers fit
+# into a cache, each costs least. On a GPU the floor is higher and memory faster: only much larger arrays leave it.
+#
+# ## Exercises
+#
+# Answers are in `solutions/lesson_06.py`.
+#
+# **1.** A linear map of $D$ inputs and $D$ outputs, in float32, meets $N$ rows. It moves input, weight and output once
+# each. What is the smallest $N$ for which its intensity reaches the ridge? Return `None` if no $N$ will do.
+
+
+# %%
+def rows_to_reach(ridge: float, width: int) -> int | None:
+    """The ridge in FLOP/byte; a multiplication and an addition are two FLOP."""
+    return ...  # your code
+
+
+# %%
+check.rows(rows_to_reach)
+
+# %% [markdown]
+# **2.** How many numbers must an operation move to take as long as its launch? (How many tokens of width 256 are that,
+# with 10 microseconds, 4.8 TB/s and 8 bytes a number?)
+
+
+# %%
+def numbers_worth_a_launch(launch: float, bandwidth: float, bytes_each: float) -> float:
+    """The launch in seconds, the bandwidth in bytes a second, bytes that are moved for each number."""
+    return ...  # your code
+
+
+# %%
+check.launch(numbers_worth_a_launch)
+
+# %% [markdown]
+# ## Where to read on
+#
+# - S. Williams, A. Waterman, D. Patterson: *Roofline: An Insightful Visual Performance Model for Multicore
+#   Architectures* (Communications of the ACM 52(4), 2009).
+# - R. Okuta et al.: *CuPy: A NumPy-Compatible Library for NVIDIA GPU Calculations* (LearningSys workshop, NIPS 2017).
+# - NVIDIA: *H200 Tensor Core GPU* (data sheet): the bandwidth above.
+# - `minispike/backend.py`, `minispike/snn/spiking_linear.py`, `minispike/profile.py`; `benchmarks/results/`.
