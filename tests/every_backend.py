@@ -31,8 +31,8 @@ RUNS = frozenset(
 ONCE = frozenset(
     # text, settings, files, pictures, ONNX, examples, weights that are on the host
     "augment baselines batches bert_folder checkpoint corpus corpus_digest corpus_encoding data_text files"
-    " journal layers_downward lessons metrics mutation_list onnx_export onnx_origins onnx_teacher overlap progress"
-    " records report reviews schedule seeds_summary settings settings_overrides settings_toml start surgery"
+    " journal layers_downward lesson_models lessons metrics mutation_list onnx_export onnx_origins onnx_teacher overlap"
+    " progress records report reviews schedule seeds_summary settings settings_overrides settings_toml start surgery"
     " teacher_cache tokenizer torch_file tutorials tutorials_build viz"
     # about the backends themselves, and what a CPU alone has: copies of a process, gradients of some rows
     " backend callers_arrays every_backend row_gradient kernels_cuda kernels_cuda_layers processes strict_cupy workers"
