@@ -142,6 +142,24 @@ def swapped(length: int, width: int) -> tuple[int, int]:
     return 2 * length * width**2, 2 * length**2 * width
 
 
+def in_their_order(sentences: list[tuple[str, ...]], labels: list[int]) -> float:
+    counts: dict[Any, list[int]] = {}
+    for words, label in zip(sentences, labels, strict=True):
+        counts.setdefault(words, []).append(label)
+    return sum(max(map(found.count, found)) for found in counts.values()) / len(labels)
+
+
+def by_their_sets(sentences: list[tuple[str, ...]], labels: list[int]) -> float:
+    counts: dict[Any, list[int]] = {}
+    for words, label in zip(sentences, labels, strict=True):
+        counts.setdefault(frozenset(words), []).append(label)
+    return sum(max(map(found.count, found)) for found in counts.values()) / len(labels)
+
+
+def far_out(p: float, n: int, epochs: int) -> float:
+    return p + math.sqrt(2 * math.log(epochs) * p * (1 - p) / n)
+
+
 EXERCISES = [
     Exercise("00", "derivative", "derivative", (lambda x: 3 * x**2, lambda x: x**3 - 2 * x)),
     Exercise(
@@ -166,6 +184,8 @@ EXERCISES = [
     Exercise("05", "latency", "latency_coded", (bright_late, every_step_after)),
     Exercise("07", "one_head", "one_head", (without_its_scale, values_of_the_query)),
     Exercise("07", "multiplications", "multiplications", (of_one_product, swapped)),
+    Exercise("13", "limit", "bag_limit", (in_their_order, by_their_sets)),
+    Exercise("13", "best", "expected_best", (lambda p, n, epochs: p, far_out)),
 ]  # fmt: skip
 
 
