@@ -142,6 +142,15 @@ def swapped(length: int, width: int) -> tuple[int, int]:
     return 2 * length * width**2, 2 * length**2 * width
 
 
+def one_spike_at_most(tau: float, threshold: float, steps: int) -> float:
+    needed = threshold / (1 - (1 - 1 / tau) ** steps)
+    return math.erfc(needed / math.sqrt(2)) / 2 / steps
+
+
+def without_a_gain(tau: float, threshold: float, steps: int) -> float:
+    return math.erfc(threshold / math.sqrt(2)) / 2
+
+
 def in_their_order(sentences: list[tuple[str, ...]], labels: list[int]) -> float:
     counts: dict[Any, list[int]] = {}
     for words, label in zip(sentences, labels, strict=True):
@@ -184,6 +193,8 @@ EXERCISES = [
     Exercise("05", "latency", "latency_coded", (bright_late, every_step_after)),
     Exercise("07", "one_head", "one_head", (without_its_scale, values_of_the_query)),
     Exercise("07", "multiplications", "multiplications", (of_one_product, swapped)),
+    Exercise("12", "rate", "expected_rate", (one_spike_at_most, without_a_gain)),
+    Exercise("12", "alpha", "best_alpha", (lambda u: 1.0 / abs(u), lambda u: math.pi / 2 * abs(u))),
     Exercise("13", "limit", "bag_limit", (in_their_order, by_their_sets)),
     Exercise("13", "best", "expected_best", (lambda p, n, epochs: p, far_out)),
 ]  # fmt: skip
