@@ -234,6 +234,33 @@ def rounded_down(weights: int, word: float, arithmetic: float) -> int:
     return math.floor(weights * word / arithmetic)
 
 
+def one_spike_at_most(tau: float, threshold: float, steps: int) -> float:
+    needed = threshold / (1 - (1 - 1 / tau) ** steps)
+    return math.erfc(needed / math.sqrt(2)) / 2 / steps
+
+
+def without_a_gain(tau: float, threshold: float, steps: int) -> float:
+    return math.erfc(threshold / math.sqrt(2)) / 2
+
+
+def in_their_order(sentences: list[tuple[str, ...]], labels: list[int]) -> float:
+    counts: dict[Any, list[int]] = {}
+    for words, label in zip(sentences, labels, strict=True):
+        counts.setdefault(words, []).append(label)
+    return sum(max(map(found.count, found)) for found in counts.values()) / len(labels)
+
+
+def by_their_sets(sentences: list[tuple[str, ...]], labels: list[int]) -> float:
+    counts: dict[Any, list[int]] = {}
+    for words, label in zip(sentences, labels, strict=True):
+        counts.setdefault(frozenset(words), []).append(label)
+    return sum(max(map(found.count, found)) for found in counts.values()) / len(labels)
+
+
+def far_out(p: float, n: int, epochs: int) -> float:
+    return p + math.sqrt(2 * math.log(epochs) * p * (1 - p) / n)
+
+
 EXERCISES = [
     Exercise("00", "derivative", "derivative", (lambda x: 3 * x**2, lambda x: x**3 - 2 * x)),
     Exercise("00", "where", "where", (lambda thing: thing.__module__, lambda thing: thing.__name__ + ".py")),
@@ -270,6 +297,10 @@ EXERCISES = [
     Exercise("11", "steps", "most_steps", (first_that_does_not_pay, priced_alike)),
     Exercise("11", "cheaper", "cheaper_of_two", (always_by_adding, by_the_layer)),
     Exercise("11", "share", "sentences_to_share", (as_much_is_enough, rounded_down)),
+    Exercise("12", "rate", "expected_rate", (one_spike_at_most, without_a_gain)),
+    Exercise("12", "alpha", "best_alpha", (lambda u: 1.0 / abs(u), lambda u: math.pi / 2 * abs(u))),
+    Exercise("13", "limit", "bag_limit", (in_their_order, by_their_sets)),
+    Exercise("13", "best", "expected_best", (lambda p, n, epochs: p, far_out)),
 ]  # fmt: skip
 
 
