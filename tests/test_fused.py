@@ -377,6 +377,14 @@ def test_shift_tokens_by_hand() -> None:
     np.testing.assert_array_equal(shift_tokens(x, 1).numpy(), expected)
 
 
+@pytest.mark.parametrize("channels", [-1, 3])
+@pytest.mark.parametrize("shift", [shift_tokens, shift_tokens_composed])
+def test_shift_tokens_of_more_than_half_the_width(shift: Callable[..., Tensor], channels: int) -> None:
+    told = f"channels: expected 0 to 2, half of the width, got {channels}; try channels=2"
+    with pytest.raises(ShapeError, match=f"^{told}$"):
+        shift(Tensor(np.ones((1, 3, 5))), channels)
+
+
 def test_softmax_attention_of_large_scores() -> None:
     q, k, v = (Tensor(a, dtype=np.float32) for a in ([[[300.0], [-300.0]]], [[[1.0], [-1.0]]], [[[1.0], [2.0]]]))
     np.testing.assert_array_equal(softmax_attention(q, k, v, 1).numpy(), [[[1.0], [2.0]]])

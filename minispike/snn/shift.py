@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 from minispike.backend import Array, array_module, copied
+from minispike.errors import ShapeError, problem
 from minispike.ops import concatenate
 from minispike.ops.op import FusedOp
 from minispike.tensor import Tensor
@@ -44,11 +45,14 @@ def shift_tokens(x: Tensor, channels: int, mask: Array | None = None) -> Tensor:
 
     Args:
         x: ``[..., B, L, D]``.
-        channels: at most D / 2, which is not checked. Beyond the ends there are zeros.
+        channels: from 0 to D / 2. Beyond the ends there are zeros.
         mask: ``[B, L, 1]``, ones for tokens and zeros for padding, which no token sees as its next. None: no padding.
 
     Returns:
         ``[..., B, L, D]``.
+
+    Raises:
+        ShapeError: more channels than that.
 
     Example:
         >>> from minispike import Tensor
@@ -57,6 +61,7 @@ def shift_tokens(x: Tensor, channels: int, mask: Array | None = None) -> Tensor:
         >>> shift_tokens(x, channels=1).numpy().tolist()
         [[[0.0, 20.0, 100.0], [1.0, 30.0, 200.0], [2.0, 0.0, 300.0]]]
     """
+    _check_channels(x, channels)
     own = None if mask is None else copied(mask, x.dtype, module=array_module(x.array))
     return ShiftTokens(channels, own)(x)
 
@@ -72,9 +77,15 @@ def shift_tokens_composed(x: Tensor, channels: int, mask: Array | None = None) -
         >>> shift_tokens_composed(x, 1, mask).numpy().tolist()  # the one before it does not see its 30
         [[[0.0, 20.0], [1.0, 0.0], [2.0, 0.0]]]
     """
-    c = channels
+    _check_channels(x, c := channels)
     masked = x if mask is None else x * mask
     gap = Tensor._of(array_module(x.array).zeros_like(x.array[..., :1, :c]))
     before = concatenate([gap, x[..., : x.shape[-2] - 1, :c]], axis=-2)
     after = concatenate([masked[..., 1:, c : 2 * c], gap], axis=-2)
     return concatenate([before, after, x[..., 2 * c :]], axis=-1)
+
+
+def _check_channels(x: Tensor, channels: int) -> None:
+    if not 0 <= 2 * channels <= (width := x.shape[-1]):
+        expected, hint = f"0 to {width // 2}, half of the width", f"channels={width // 2}"
+        raise ShapeError(problem("channels", expected=expected, got=str(channels), hint=hint))
