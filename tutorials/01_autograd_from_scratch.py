@@ -25,9 +25,8 @@ from minispike import Tensor, ops, viz
 # $$ \frac{\partial \ell}{\partial x} = \frac{\partial \ell}{\partial y} \cdot \frac{\partial y}{\partial x}. $$
 #
 # In words: to know how the loss changes with $x$, it is enough to know how it changes with $y$, and how $y$ changes
-# with
-# $x$. So each value keeps its *parents*, and a function that turns the gradient of the value into those of its parents.
-# Walk from the loss back to the beginning, and all are known.
+# with $x$. So each value keeps its *parents*, and a function that turns the gradient of the value into those of its
+# parents. Walk from the loss back to the beginning, and all are known.
 
 
 # %%

@@ -152,7 +152,7 @@ assert spent[4][0] < 0.2
 
 # %% [markdown]
 # **What we saw.** Most spikes said nothing that others did not say. But ask too much and the network falls silent, and
-# a silent network is right as often as a guess. It does not come back, either: lesson 12.
+# a silent network is right as often as a guess. While the price stands it does not come back (lesson 12).
 #
 # ## What do time steps buy?
 

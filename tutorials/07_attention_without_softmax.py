@@ -118,8 +118,8 @@ print(f"without the mask {np.mean(unmasked != short):.0%} of the numbers would b
 assert np.mean(unmasked != short) > 0.1
 
 # %% [markdown]
-# The reference program of SpikeBERT has no mask. Padding takes part there, and what a sentence is depends on the
-# longest sentence of its batch. In this library that is the setting `student.mask_padding`.
+# The reference program of SpikeBERT has no mask. Padding takes part there, and what a sentence says depends on the
+# length that all are padded to. In this library that is the setting `student.mask_padding`.
 #
 # ## In the network
 #

@@ -86,6 +86,7 @@ def shift_tokens_composed(x: Tensor, channels: int, mask: Array | None = None) -
 
 
 def _check_channels(x: Tensor, channels: int) -> None:
-    if not 0 <= 2 * channels <= (width := x.shape[-1]):
-        expected, hint = f"0 to {width // 2}, half of the width", f"channels={width // 2}"
+    half = x.shape[-1] // 2
+    if not 0 <= channels <= half:
+        expected, hint = f"0 to {half}, half of the width", f"channels={half}"
         raise ShapeError(problem("channels", expected=expected, got=str(channels), hint=hint))
