@@ -34,7 +34,7 @@ nb_execution_mode = "off"
 myst_enable_extensions = ["dollarmath", "attrs_inline", "colon_fence"]
 myst_heading_anchors = 3
 myst_links_external_new_tab = False
-suppress_warnings = ["myst.xref_ambiguous"]
+suppress_warnings = ["myst.header"]  # of tables that a program writes, one after the other, with headings of one level
 
 default_role = "name"
 autodoc_member_order = "bysource"

@@ -1,4 +1,4 @@
-"""Every hyper-parameter of `minispike distill`, in one frozen tree, and the presets that fill it."""
+"""Every hyper-parameter of ``minispike distill``, in one frozen tree, and the presets that fill it."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
@@ -76,7 +76,7 @@ class TeacherConfig:
 
 @dataclass(frozen=True)
 class RunConfig:
-    """One run of `minispike distill`."""
+    """One run of ``minispike distill``."""
 
     preset: str = field(default="tiny", metadata={"help": "the preset that this configuration began as"})
     seed: int = field(default=0, metadata={"help": "of everything random"})

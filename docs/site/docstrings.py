@@ -100,7 +100,7 @@ def _missing(app: Sphinx, env: BuildEnvironment, node: addnodes.pending_xref, te
         if len(hits) == 1:
             entry = documented[hits[0]]
             return make_refnode(app.builder, node["refdoc"], entry.docname, entry.node_id, [text], hits[0])
-    place = _defined(target, module, owner) if wanted is None else _place(wanted)
+    place = (_place(wanted) if wanted else None) or _defined(target)
     if place is None:
         logger.warning("%s: nothing has this name; double backticks for what is no name", target, location=node)
         return text
@@ -156,7 +156,7 @@ def _place(full: str) -> Place | None:
     return None
 
 
-def _defined(target: str, module: str | None, owner: str | None) -> Place | None:
+def _defined(target: str) -> Place | None:
     """The one thing in the project that has this name, if there is one."""
     hits = [
         (file, name)
