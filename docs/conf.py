@@ -31,10 +31,10 @@ exclude_patterns = [".*", "build", "dist", "runs", "minispike", "teachers", "tes
 
 # Lessons are executed by tutorials.build, and shown as they were stored.
 nb_execution_mode = "off"
+nb_merge_streams = True
 myst_enable_extensions = ["dollarmath", "attrs_inline", "colon_fence"]
 myst_heading_anchors = 3
 myst_links_external_new_tab = False
-suppress_warnings = ["myst.header"]  # of tables that a program writes, one after the other, with headings of one level
 
 default_role = "name"
 autodoc_member_order = "bysource"

@@ -4,7 +4,6 @@ import doctest
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 
 from docs import look
@@ -31,7 +30,8 @@ def project(tmp_path: Path) -> Path:
     (tmp_path / "pkg").mkdir()
     (tmp_path / "pkg/__init__.py").write_text("")
     (tmp_path / "pkg/code.py").write_text(
-        "LIMIT = 3\n\n\n@cached\ndef f(x):\n    y = x\n    return y\n\n\nclass A:\n    def f(self):\n        return self\n"
+        "LIMIT = 3\n\n\n@cached\ndef f(x):\n    y = x\n    return y\n\n\n"
+        "class A:\n    def f(self):\n        return self\n"
     )
     return tmp_path
 

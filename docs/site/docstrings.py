@@ -40,7 +40,9 @@ def with_blocks(lines: list[str]) -> list[str]:
         if line.strip() and not indented:
             in_section = bool(SECTION.match(line))
         starts = indented and not in_section and (i == 0 or not lines[i - 1].strip())
-        if starts and not any(text.startswith("    ") for text in _paragraph_before(made)):
+        before = _paragraph_before(made)
+        marked = before and (before[-1].startswith("    ") or before[-1].endswith("::"))
+        if starts and not marked:
             made += ["::", ""]
         made.append(line)
     return made

@@ -123,7 +123,9 @@ def _finish(app: Sphinx, tree: nodes.document, docname: str) -> None:
     for literal in list(tree.findall(nodes.literal)):
         file = named_file(literal.astext())
         if file and not isinstance(literal.parent, nodes.reference):
-            literal.replace_self(nodes.reference("", "", literal.deepcopy(), internal=True, refuri=uri(app, docname, file)))
+            literal.replace_self(
+                nodes.reference("", "", literal.deepcopy(), internal=True, refuri=uri(app, docname, file))
+            )
     for signature in tree.findall(addnodes.desc_signature):
         place = of_signature(signature.get("module"), signature.get("fullname"))
         if place:
