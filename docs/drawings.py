@@ -19,6 +19,7 @@ from minispike.models.spikebert import SpikeBERT
 from minispike.models.spikebert_config import SpikeBERTConfig
 from minispike.nn.losses import cross_entropy
 from minispike.nn.optim import AdamW
+from minispike.pipeline import STAGE2
 from minispike.profile import profile_step
 from minispike.record import Recording, membrane_trace, record_sentence
 from minispike.snn.neurons import LIFNeuron
@@ -71,7 +72,8 @@ def raster() -> Any:
     """The queries of the first block."""
     recording, tokens = recorded()
     layer = "blocks.0.attention.q"
-    return viz.spike_raster(None, recording.spikes[layer], tokens, neurons=48, title=layer)
+    ax = viz.new_figure(8.0, 2.6).subplots()
+    return viz.spike_raster(ax, recording.spikes[layer], tokens, neurons=48, title=layer)
 
 
 def labels() -> Any:
@@ -89,7 +91,8 @@ def attention() -> Any:
     recording, tokens = recorded()
     width = short_run().model.config.dim // short_run().model.config.heads
     q, k = (recording.spikes[f"blocks.0.attention.{part}"][-1, :, :width] for part in ("q", "k"))  # [L, d]
-    return viz.attention_map(None, q @ k.T, tokens, title="block 0, head 0", label="common spikes")
+    ax = viz.new_figure(6.0, 4.8).subplots()
+    return viz.attention_map(ax, q @ k.T, tokens, title="block 0, head 0", label="common spikes")
 
 
 def surrogates() -> Any:
@@ -99,7 +102,7 @@ def surrogates() -> Any:
 
 def losses() -> Any:
     """The loss of stage 2 and its terms, from the journal of the run."""
-    rows = [row for row in Journal.read(short_run().path / "metrics.jsonl") if row.get("phase") == "stage2"]
+    rows = [row for row in Journal.read(short_run().path / "metrics.jsonl") if row.get("phase") == STAGE2]
     terms = [term for term in viz.numeric_terms(rows) if term not in ("rate", "gradient_norm")]
     return viz.loss_curves(None, rows, terms, title="stage 2")
 

@@ -135,9 +135,10 @@ def main(words: Sequence[str] | None = None) -> int:
     with sync_playwright() as play:
         browser = play.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
         for name, width in WIDTHS.items():
-            phone = {"is_mobile": True, "has_touch": True, "device_scale_factor": 2} if name == "phone" else {}
-            scheme = "dark" if args.dark else "light"
-            context = browser.new_context(viewport={"width": width, "height": 844}, color_scheme=scheme, **phone)
+            hand = name == "phone"
+            how: dict[str, Any] = {"is_mobile": hand, "has_touch": hand, "device_scale_factor": 1 + hand}
+            scheme: Any = "dark" if args.dark else "light"
+            context = browser.new_context(viewport={"width": width, "height": 844}, color_scheme=scheme, **how)
             view = context.new_page()
             for path in pages:
                 if path == site / "index.html":  # which leads on at once

@@ -6,9 +6,12 @@
 - the fields of a configuration are told with the help that ``minispike distill --list-settings`` shows.
 """
 
+import ast
 import dataclasses
 import re
 from importlib import import_module
+from itertools import takewhile
+from textwrap import dedent
 from typing import Any
 
 from docutils import nodes
@@ -31,7 +34,7 @@ def with_blocks(lines: list[str]) -> list[str]:
     """Mark the indented blocks of a docstring as literal ones, but for those that belong to a section.
 
     >>> with_blocks(["Charges:", "", "    m = v + x", "", "Args:", "    x: input."])
-    ['Charges:', '', '::', '', '    m = v + x', '', 'Args:', '    x: input.']
+    ['Charges:', '', '.. code-block:: python', '', '    m = v + x', '', 'Args:', '    x: input.']
     """
     made: list[str] = []
     in_section = False
@@ -43,9 +46,19 @@ def with_blocks(lines: list[str]) -> list[str]:
         before = _paragraph_before(made)
         marked = before and (before[-1].startswith("    ") or before[-1].endswith("::"))
         if starts and not marked:
-            made += ["::", ""]
+            block = [text for text in takewhile(lambda text: not text[:1].strip(), lines[i:]) if text.strip()]
+            made += [f".. code-block:: {'python' if _is_python(block) else 'text'}", ""]
         made.append(line)
     return made
+
+
+def _is_python(block: list[str]) -> bool:
+    """Whether a block is code, and no table of formulas."""
+    try:
+        ast.parse(dedent("\n".join(block)))
+    except SyntaxError:
+        return False
+    return True
 
 
 def _paragraph_before(made: list[str]) -> list[str]:

@@ -8,10 +8,11 @@ import re
 from functools import cache
 from typing import Any
 
-import ziamath
 from docutils import nodes
 from sphinx.application import Sphinx
 from sphinx.util import logging
+from ziamath.config import config
+from ziamath.zmath import Latex
 
 logger = logging.getLogger(__name__)
 
@@ -22,7 +23,7 @@ SIZE = 18.0
 MARGIN = 1.0
 """Around a drawing, in pixels."""
 
-ziamath.config.svg2 = False  # every letter is drawn where it stands: no identifiers, which two formulas might share
+config.svg2 = False  # every letter is drawn where it stands: no identifiers, which two formulas might share
 
 
 class FormulaError(ValueError):
@@ -37,7 +38,7 @@ def drawing(tex: str, inline: bool) -> str:
         FormulaError: it has a command that is not known, or is no TeX at all.
     """
     try:
-        formula = ziamath.Latex(tex, size=SIZE, inline=inline, color="currentColor")
+        formula = Latex(tex, size=SIZE, inline=inline, color="currentColor")
         unknown = re.findall(r"\\[A-Za-z]+", formula.mathmlstr())
         if unknown:
             raise FormulaError(f"{tex}: expected commands that are known, got {unknown[0]}")

@@ -71,7 +71,7 @@ class Line(SphinxRole):
 class Excerpt(SphinxDirective):
     """Lines of the code, shown as they are, with a link to where they stand: ``{excerpt} module:object``.
 
-    Options are those of ``literalinclude`` that choose lines: ``start-at``, ``end-at``, ``end-before``, ``dedent``.
+    Options are those of ``literalinclude`` that choose lines: ``start-at``, ``end-at``, ``end-before``.
     """
 
     required_arguments = 1
@@ -85,7 +85,7 @@ class Excerpt(SphinxDirective):
             logger.warning("%s", error, location=self.get_location())
             return []
         qualified = self.arguments[0].partition(":")[2]
-        options = {**self.options, "lineno-match": None, "language": "python"}
+        options = {**self.options, "lineno-match": None, "dedent": None, "language": "python"}
         if qualified:
             options["pyobject"] = qualified
         above = Path(self.env.doc2path(self.env.docname)).parent
@@ -121,11 +121,10 @@ def _finish(app: Sphinx, tree: nodes.document, docname: str) -> None:
             link = nodes.reference("", "", *download.children, internal=True, refuri=uri(app, docname, file))
             download.replace_self(link)
     for literal in list(tree.findall(nodes.literal)):
-        file = named_file(literal.astext())
-        if file and not isinstance(literal.parent, nodes.reference):
-            literal.replace_self(
-                nodes.reference("", "", literal.deepcopy(), internal=True, refuri=uri(app, docname, file))
-            )
+        named = named_file(literal.astext())
+        if named and not isinstance(literal.parent, nodes.reference):
+            link = nodes.reference("", "", literal.deepcopy(), internal=True, refuri=uri(app, docname, named))
+            literal.replace_self(link)
     for signature in tree.findall(addnodes.desc_signature):
         place = of_signature(signature.get("module"), signature.get("fullname"))
         if place:
