@@ -44,6 +44,7 @@ autodoc_default_options = {"members": True}
 napoleon_numpy_docstring = False
 napoleon_use_ivar = True
 napoleon_use_rtype = False
+napoleon_attr_annotations = False
 python_use_unqualified_type_names = True
 maximum_signature_line_length = 88
 add_module_names = False

@@ -3,6 +3,7 @@
 - an indented block that no section heads is code or a table in type of one width, as its author laid it out;
 - names in single backticks are links: to the reference, or else to the source page of what they name; a name that
   nothing in the project has is a warning, and so ends the build;
+- types of NumPy's have the short names that the code has;
 - the fields of a configuration are told with the help that ``minispike distill --list-settings`` shows.
 """
 
@@ -15,12 +16,14 @@ from textwrap import dedent
 from typing import Any
 
 from docutils import nodes
+from numpy.typing import ArrayLike
 from sphinx import addnodes
 from sphinx.application import Sphinx
 from sphinx.environment import BuildEnvironment
 from sphinx.roles import XRefRole
 from sphinx.util import logging
 from sphinx.util.nodes import make_refnode
+from sphinx.util.typing import stringify_annotation
 
 from docs.site.places import Place, find, module_file, names
 from docs.site.sources import ROOT, files, of_signature, uri
@@ -75,11 +78,34 @@ def _paragraph_before(made: list[str]) -> list[str]:
 def _process(app: Sphinx, what: str, name: str, obj: Any, options: Any, lines: list[str]) -> None:
     """Before napoleon reads a docstring."""
     lines[:] = with_blocks(lines)
+    if what in ("property", "attribute", "data"):  # napoleon takes what stands before a colon for a type
+        lines.insert(0, "")
     told = any(SECTION.match(line) and line.startswith(("Args", "Attributes")) for line in lines)
     if what == "class" and dataclasses.is_dataclass(obj) and not told:
         own = [f for f in dataclasses.fields(obj) if "help" in f.metadata]
         if own:
             lines += ["", "Attributes:", *(f"    {f.name}: {f.metadata['help']}{_default(f)}." for f in own), ""]
+
+
+ARRAY_LIKE = stringify_annotation(ArrayLike, "smart")
+
+ARRAY = re.compile(r"~?(?:numpy\.)?ndarray\[(?:~?typing\.)?tuple\[.*?\.\.\.\], ~?(?:numpy\.)?dtype\[(.*?)\]\]")
+
+
+def short_types(text: str) -> str:
+    """Types of NumPy's as they are written in the code, and not as they are defined.
+
+    >>> short_types("x: ~numpy.ndarray[tuple[~typing.Any, ...], ~numpy.dtype[~numpy.int64]]")
+    'x: NDArray[~numpy.int64]'
+    """
+    return ARRAY.sub(r"NDArray[\1]", text.replace(ARRAY_LIKE, "ArrayLike"))
+
+
+def _signature(
+    app: Sphinx, what: str, name: str, obj: Any, options: Any, signature: str | None, returned: str | None
+) -> tuple[str | None, str | None]:
+    """The signature that the reference shows."""
+    return (short_types(signature) if signature else signature), (short_types(returned) if returned else returned)
 
 
 def _default(field: Any) -> str:
@@ -190,5 +216,6 @@ def setup(app: Sphinx) -> dict[str, Any]:
     """Register the role, and what happens to docstrings."""
     app.add_role("name", Name(innernodeclass=nodes.literal))
     app.connect("autodoc-process-docstring", _process, priority=400)
+    app.connect("autodoc-process-signature", _signature)
     app.connect("missing-reference", _missing)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

@@ -3,7 +3,8 @@
 - ``{line}`text <module:object @ text>` `` in Markdown is a link to the lines of `docs.site.places.find`;
 - ``{excerpt} module:object`` shows them, and says where they are from;
 - the signatures of the reference end in a link to their source;
-- the name of a file in code type (``minispike/graph.py``), and a link to a ``.py`` file, lead to its page.
+- the name of a file in code type (``minispike/graph.py``, ``docs/trust.md``), and a link to a ``.py`` file, lead to
+  its page.
 
 A line that is not found is a warning, and so ends the build.
 """
@@ -43,7 +44,7 @@ def files() -> tuple[str, ...]:
     return tuple(path.relative_to(ROOT).as_posix() for name in FOLDERS for path in sorted((ROOT / name).rglob("*.py")))
 
 
-def page(file: str) -> str:
+def source_page(file: str) -> str:
     """The name of a file's page."""
     return f"{PAGES}/{file.removesuffix('.py')}"
 
@@ -51,7 +52,7 @@ def page(file: str) -> str:
 def uri(app: Sphinx, docname: str, file: str, line: int = 1) -> str:
     """The address of a line, from a page of the site."""
     anchor = f"#L-{line}" if line > 1 else ""
-    return app.builder.get_relative_uri(docname, page(file)) + anchor
+    return app.builder.get_relative_uri(docname, source_page(file)) + anchor
 
 
 class Line(SphinxRole):
@@ -121,16 +122,26 @@ def _finish(app: Sphinx, tree: nodes.document, docname: str) -> None:
             link = nodes.reference("", "", *download.children, internal=True, refuri=uri(app, docname, file))
             download.replace_self(link)
     for literal in list(tree.findall(nodes.literal)):
-        named = named_file(literal.astext())
-        if named and not isinstance(literal.parent, nodes.reference):
-            link = nodes.reference("", "", literal.deepcopy(), internal=True, refuri=uri(app, docname, named))
-            literal.replace_self(link)
+        address = _of_name(app, docname, literal.astext())
+        if address and not isinstance(literal.parent, nodes.reference):
+            literal.replace_self(nodes.reference("", "", literal.deepcopy(), internal=True, refuri=address))
     for signature in tree.findall(addnodes.desc_signature):
         place = of_signature(signature.get("module"), signature.get("fullname"))
         if place:
             inline = nodes.inline("", "source", classes=["source-link"])
             address = uri(app, docname, place.file, place.first)
             signature += nodes.reference("", "", inline, internal=True, refuri=address)
+
+
+def _of_name(app: Sphinx, docname: str, text: str) -> str | None:
+    """The address of the page of a source file, or of a page of the site, that is named by its file."""
+    named = named_file(text)
+    if named:
+        return uri(app, docname, named)
+    near = Path(docname).with_name(text).as_posix() if text.endswith(".md") and "/" not in text else ""
+    known = [name.removesuffix(".md") for name in (text, near) if name.endswith(".md")]
+    page = next((name for name in known if name in app.env.found_docs and name != docname), None)
+    return app.builder.get_relative_uri(docname, page) if page else None
 
 
 def _from_root(docname: str, target: str) -> str:
@@ -179,7 +190,7 @@ def _pages(app: Sphinx) -> Iterator[tuple[str, dict[str, Any], str]]:
     for file in files():
         code = bridge.highlight_block((ROOT / file).read_text(encoding="utf-8"), "python")
         body = f'<h1><code>{file}</code></h1>\n<div class="source-page">{code}</div>'
-        yield page(file), {"title": file, "body": body, "parents": []}, "page.html"
+        yield source_page(file), {"title": file, "body": body, "parents": []}, "page.html"
 
 
 def setup(app: Sphinx) -> dict[str, Any]:
