@@ -20,6 +20,7 @@ from numpy.typing import ArrayLike
 from sphinx import addnodes
 from sphinx.application import Sphinx
 from sphinx.environment import BuildEnvironment
+from sphinx.ext.napoleon.docstring import GoogleDocstring
 from sphinx.roles import XRefRole
 from sphinx.util import logging
 from sphinx.util.nodes import make_refnode
@@ -78,13 +79,14 @@ def _paragraph_before(made: list[str]) -> list[str]:
 def _process(app: Sphinx, what: str, name: str, obj: Any, options: Any, lines: list[str]) -> None:
     """Before napoleon reads a docstring."""
     lines[:] = with_blocks(lines)
-    if what in ("property", "attribute", "data"):  # napoleon takes what stands before a colon for a type
-        lines.insert(0, "")
     told = any(SECTION.match(line) and line.startswith(("Args", "Attributes")) for line in lines)
     if what == "class" and dataclasses.is_dataclass(obj) and not told:
         own = [f for f in dataclasses.fields(obj) if "help" in f.metadata]
         if own:
             lines += ["", "Attributes:", *(f"    {f.name}: {f.metadata['help']}{_default(f)}." for f in own), ""]
+    if what in ("property", "attribute", "data"):
+        # Napoleon would take what stands before the first colon for a type: it is given an empty comment to look at.
+        lines[:] = ["..", "", *GoogleDocstring(lines, app.config, app, "method", name, obj, options).lines()]
 
 
 ARRAY_LIKE = stringify_annotation(ArrayLike, "smart")

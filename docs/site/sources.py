@@ -185,7 +185,7 @@ def of_signature(module: str | None, qualified: str | None) -> Place | None:
 def _pages(app: Sphinx) -> Iterator[tuple[str, dict[str, Any], str]]:
     """The source pages."""
     bridge = PygmentsBridge("html", app.config.pygments_style)
-    formatter = HtmlFormatter(linenos="inline", linespans="L", anchorlinenos=True, lineanchors="L", wrapcode=True)
+    formatter = HtmlFormatter(linenos="inline", linespans="row", anchorlinenos=True, lineanchors="L", wrapcode=True)
     bridge.get_formatter = lambda **kwargs: formatter  # type: ignore[method-assign]
     for file in files():
         code = bridge.highlight_block((ROOT / file).read_text(encoding="utf-8"), "python")
