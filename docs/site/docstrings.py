@@ -8,6 +8,7 @@
 """
 
 import ast
+import builtins
 import dataclasses
 import re
 from importlib import import_module
@@ -145,6 +146,8 @@ def _missing(app: Sphinx, env: BuildEnvironment, node: addnodes.pending_xref, te
             return make_refnode(app.builder, node["refdoc"], entry.docname, entry.node_id, [text], hits[0])
     place = (_place(wanted) if wanted else None) or _defined(target)
     if place is None:
+        if hasattr(builtins, target):  # Python's own, which every reader knows
+            return text
         logger.warning("%s: nothing has this name; double backticks for what is no name", target, location=node)
         return text
     link = nodes.reference("", "", text, internal=True)
