@@ -19,7 +19,7 @@ import numpy as np
 from minispike.errors import BackendError, problem
 
 Array = Any
-"""An array of the backend: `numpy.ndarray` or `cupy.ndarray`."""
+"""An array of the backend: ``numpy.ndarray`` or ``cupy.ndarray``."""
 
 ENVIRONMENT_VARIABLE = "MINISPIKE_BACKEND"
 

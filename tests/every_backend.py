@@ -30,7 +30,7 @@ RUNS = frozenset(
 
 ONCE = frozenset(
     # text, settings, files, pictures, ONNX, examples, weights that are on the host
-    "augment baselines batches bert_folder checkpoint corpus corpus_digest corpus_encoding data_text files"
+    "augment baselines batches bert_folder checkpoint corpus corpus_digest corpus_encoding data_text docs files"
     " journal layers_downward lesson_models lessons metrics mutation_list onnx_export onnx_origins onnx_teacher overlap"
     " progress records report reviews schedule seeds_summary settings settings_overrides settings_toml start surgery"
     " teacher_cache tokenizer torch_file tutorials tutorials_build viz"
