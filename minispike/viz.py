@@ -117,7 +117,8 @@ def label_tokens(ax: "Axes", tokens: Sequence[str] | None, length: int) -> None:
         names = [t if _drawable(t) else str(i) for i, t in enumerate(tokens)]
     places = list(range(0, length, every))
     ax.set_xticks(places)
-    upright = sum(len(names[i]) + 2 for i in places) > 90
+    inches = ax.get_window_extent().width / ax.figure.dpi
+    upright = sum(len(names[i]) + 2 for i in places) > 13 * inches
     # A token may hold dollar signs, which are not meant as formulas.
     ax.set_xticklabels([names[i] for i in places], rotation=90 if upright else 0, parse_math=False)
     ax.tick_params(axis="x", labelsize="small", length=0)

@@ -37,7 +37,7 @@ print(f"{len(texts)} sentences to learn from, {len(held_out)} to look at")
 # So a learned map stands between them, used in training alone:
 #
 # $$ r_i = \mathrm{norm}\Big(W_i \cdot \frac1T \sum_t x^{(i)}_t + b_i\Big), \qquad
-#    \mathcal L = \frac1n \sum_{i=1}^{n} \big\lVert r_i - h_{l(i)} \big\rVert^2_{\text{mean}} . $$
+#    \mathcal L = \frac1n \sum_{i=1}^{n} \| r_i - h_{l(i)} \|^2_{\text{mean}} . $$
 #
 # In words: the counts of block $i$, averaged over time, mapped and normed, are to be the hidden states of layer $l(i)$
 # of the teacher, token by token, number by number. Padding does not count.
@@ -102,7 +102,7 @@ assert agreement > 0.7
 # A mean square alone says little. Compare it with that of the best constant guess, the mean of the states: the *share
 # of the variance explained* is
 #
-# $$ R^2 = 1 - \frac{\sum \lVert r - h \rVert^2}{\sum \lVert \bar h - h \rVert^2} . $$
+# $$ R^2 = 1 - \frac{\sum \| r - h \|^2}{\sum \| \bar h - h \|^2} . $$
 #
 # 1 is a perfect copy, 0 no better than the mean, and below 0 worse.
 
