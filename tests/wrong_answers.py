@@ -19,14 +19,16 @@ class Exercise(NamedTuple):
     wrong: tuple[Any, Any]
 
 
-class WithoutItsBase(Surrogate):
-    """A cosine that goes on for ever."""
+class OfOneWidth(Surrogate):
+    """Right where alpha is 1."""
 
     def primitive(self, u: Any) -> Any:
-        return 0.5 * (1.0 + self.alpha * u + np.sin(np.pi * self.alpha * u) / np.pi)
+        z = np.clip(u, -1.0, 1.0)
+        return 0.5 * (1.0 + z + np.sin(np.pi * z) / np.pi)
 
     def derivative(self, u: Any) -> Any:
-        return 0.5 * self.alpha * (1.0 + np.cos(np.pi * self.alpha * u))
+        z = np.clip(u, -1.0, 1.0)
+        return 0.5 * (1.0 + np.cos(np.pi * z))
 
 
 class FromZero(Surrogate):
@@ -254,7 +256,7 @@ EXERCISES = [
         (lambda n, tau, threshold: threshold, lambda n, tau, threshold: threshold * tau / n),
     ),
     Exercise("03", "soft_reset", "soft_step", (hard_step, undivided_step)),
-    Exercise("04", "cosine_bump", "CosineBump", (WithoutItsBase(1.0), FromZero(1.0))),
+    Exercise("04", "cosine_bump", "CosineBump", (OfOneWidth, FromZero)),
     Exercise("04", "width", "half_width", (lambda alpha: 1.0 / alpha, lambda alpha: -2.0 / (math.pi * alpha))),
     Exercise("05", "deviation", "rate_deviation", (variance, of_the_count)),
     Exercise("05", "latency", "latency_coded", (bright_late, every_step_after)),

@@ -6,15 +6,28 @@
 # These lessons build a *spiking language model* from the ground up. Each is a notebook that checks what it says:
 # where the text claims something that can be computed, a cell computes it, and stops with an error if it is not so.
 # Change a number and run the cell again; that is what they are for.
+#
+# Why spikes? A spiking network hands on 0 and 1 and nothing else. Hardware may then *add* where others multiply, and
+# rest where there is a 0, which saves energy (lesson 11); and it is harder to train (lesson 04). Some words that come
+# up all along:
+#
+# - *BERT* is a language model that reads a sentence and makes numbers of it (lesson 08). *SpikeBERT* (Lv et al. 2023)
+#   is a spiking network that learns from a BERT, its *teacher*; these lessons rebuild it. The *reference* is what its
+#   authors published, their program and its network; the *student* is our network, which mends some of it (lesson 13).
+# - An *embedding* is a row of numbers that stands for a word. *Logits* are the numbers, one a class, of which the
+#   largest is the answer; a *softmax* makes probabilities of them.
+# - A *loss* says how wrong a network is, its *gradient* in which direction it becomes more so, and an *optimiser*
+#   changes the weights the other way. *To train* is to do that many times.
 
 # %%
 import importlib
+import re
 import sys
 from pathlib import Path
 
 import numpy as np
 from checks import lesson_00 as check
-from lesson import show
+from lesson import show  # helpers of the lessons, in the files beside this notebook
 
 import minispike
 from minispike import Tensor, backend, viz
@@ -50,14 +63,14 @@ try:
     with minispike.use("cupy"):
         print("this machine has a GPU:", type(Tensor([1.0]).array))
 except minispike.MinispikeError as error:
-    print("this machine has none, and says so:\n ", error)
+    print("this machine has none, and says so:\n ", str(error).split(";")[0])
 print("in use:", backend.current())
 assert backend.current() in ("numpy", "cupy")
 
 # %% [markdown]
 # ## How to read the source
 #
-# It is written to be read, from the bottom up: a file uses what is above it in this table, never what is below.
+# It is written to be read in an order: a file uses what is above it in this table, never what is below.
 
 # %%
 MAP = {
@@ -70,9 +83,9 @@ MAP = {
     "snn": "neurons, surrogates, spiking attention",
     "models": "BERT and SpikeBERT",
     "data": "text in, batches out",
-    "distill": "what a student learns from its teacher",
-    "train": "the loop, checkpoints, workers",
     "energy.py": "what an answer costs",
+    "train": "the loop, checkpoints, workers",
+    "distill": "what a student learns from its teacher",
 }
 root = Path(minispike.__file__).parent
 
@@ -87,18 +100,30 @@ for name, what in MAP.items():
     print(f"{name:14} {lines(name):5} lines   {what}")
 assert lines("graph.py") < 300, "the whole of backward fits on a few pages"
 
+order = [name.removesuffix(".py") for name in MAP]
+for place, name in enumerate(order):
+    files = [root / f"{name}.py"] if (root / f"{name}.py").is_file() else sorted((root / name).rglob("*.py"))
+    for file in files:
+        used = set(re.findall(r"^(?:from|import) minispike\.(\w+)", file.read_text(), re.MULTILINE))
+        assert not used & set(order[place + 1 :]), f"{file.name} uses what stands below it"
+
 # %% [markdown]
-# Sizes as a picture: most of a language model is not its network.
+# Sizes as a picture, the network itself in black: most of a language model is something else.
 
 # %%
 ax = viz.new_figure(6.0, 3.4).subplots()
 sizes = {name: lines(name) for name in MAP}
-ax.barh(list(sizes)[::-1], list(sizes.values())[::-1], color="#4c72b0")
+network = ("nn", "snn", "models")
+ax.barh(list(sizes)[::-1], list(sizes.values())[::-1], color=["k" if n in network else "#b9bfc6" for n in sizes][::-1])
 ax.set_xlabel("lines of source")
 show(ax)
+share = sum(sizes[name] for name in network) / sum(sizes.values())
+print(f"the network is {share:.0%} of these lines")
+assert share < 0.5
 
 # %% [markdown]
-# Every public name says what it takes, gives and raises, in shapes and units. Ask for it where you stand.
+# Every public name says what it takes, gives and raises, in shapes and units. Ask for it where you stand. (What this
+# one means is the matter of lesson 03.)
 
 # %%
 from minispike.snn.neurons import lif

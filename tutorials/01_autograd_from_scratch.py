@@ -20,7 +20,7 @@ from minispike import Tensor, ops, viz
 # %% [markdown]
 # ## A value that remembers where it came from
 #
-# The chain rule says: if $z$ depends on $y$, and $y$ on $x$, then
+# A network ends in one number, the loss $\ell$. The chain rule says: if $\ell$ depends on $y$, and $y$ on $x$, then
 #
 # $$ \frac{\partial \ell}{\partial x} = \frac{\partial \ell}{\partial y} \cdot \frac{\partial y}{\partial x}. $$
 #
@@ -44,6 +44,7 @@ class Value:
         return Value(self.array * other.array, (self, other), lambda g: (g * other.array, g * self.array))
 
     def __matmul__(self, other):
+        # y_ij is the sum of x_ik w_kj over k. So x_ik has the gradient sum_j g_ij w_kj, which is g @ w.T.
         return Value(self.array @ other.array, (self, other), lambda g: (g @ other.array.T, self.array.T @ g))
 
     def tanh(self):
@@ -74,8 +75,8 @@ class Value:
 
 # %% [markdown]
 # That is all of it: forty lines. Two things in `backward` are easy to get wrong. The order: a value may hand its
-# gradient on only when it has all of it, so values come *after* everything that was made of them. And the sum: a
-# value that is used twice gets two gradients, and both count.
+# gradient on only when it has all of it. `visit` puts a value behind its parents, so walked in *reverse* a value comes
+# after everything that was made of it. And the sum: a value that is used twice gets two gradients, and both count.
 
 # %%
 x, w = Value([[1.0, -2.0]]), Value([[0.5, 0.1], [0.3, -0.4]])
@@ -93,19 +94,20 @@ print("the same gradients as the library's:", w.grad.round(4).tolist())
 # %% [markdown]
 # ## Does it learn?
 #
-# Two layers, and the oldest problem there is: the exclusive or, which no single layer can learn.
+# Two *layers*, each a product with a matrix of weights, and the oldest problem there is: the exclusive or (1 where one
+# of two inputs is 1 and the other is not), which no single layer can learn.
 
 # %%
 rng = np.random.default_rng(3)
-inputs = Value([[0, 0, 1], [0, 1, 1], [1, 0, 1], [1, 1, 1]])  # the last column is for the bias
-minus_targets = Value([[0.0], [-1.0], [-1.0], [0.0]])
+inputs = Value([[0, 0, 1], [0, 1, 1], [1, 0, 1], [1, 1, 1]])  # a last column of ones: its weights are a constant term
+minus_targets = Value([[0.0], [-1.0], [-1.0], [0.0]])  # our Value knows no minus
 first, second = Value(rng.normal(size=(3, 6))), Value(rng.normal(size=(6, 1)))
 losses = []
 for _ in range(300):
     wrong = (inputs @ first).tanh() @ second + minus_targets
     loss = (wrong * wrong).sum()
     for weight in (first, second):
-        weight.grad = np.zeros_like(weight.array)
+        weight.grad = np.zeros_like(weight.array)  # gradients are added: those of the last step must go
     loss.backward()
     for weight in (first, second):
         weight.array = weight.array - 0.1 * weight.grad
@@ -187,7 +189,7 @@ assert refused
 # ## The library's engine
 #
 # It is this one, mended: `minispike/tensor.py` is the value, `minispike/ops/` the operations with their derivatives,
-# and `minispike/graph.py` the walk backwards, about a hundred lines. One thing it can do that ours cannot: its
+# and `minispike/graph.py` the walk backwards, a file of two hundred lines. One thing it can do that ours cannot: its
 # derivatives are themselves made of operations, so that they have derivatives.
 
 # %%

@@ -3,8 +3,8 @@
 #
 # **Goal.** Measure a derivative, know how far to trust the measurement, and catch a gradient that is wrong.
 #
-# A wrong gradient rarely stops a program. The loss still falls, a little slower, to a little less good a place, and the
-# mistake stays for years. But a derivative can be *measured*: go a small step in some direction, see how much the
+# A wrong gradient rarely stops a program. The loss still falls, to a less good place, and the mistake stays for
+# years. But a derivative can be *measured*: go a small step in some direction, see how much the
 # function changes.
 
 # %%
@@ -50,22 +50,28 @@ print({name: f"best step {best[name]:.0e}, error {error.min():.0e}" for name, er
 assert 1e-7 < best["float64"] < 1e-3 and errors["float64"].min() < 1e-9
 assert best["float32"] > 1e-4 and errors["float32"].min() > errors["float64"].min()
 assert errors["float64"][-1] > 1e-3 and errors["float64"][0] > 1e-6, "too long and too short are both bad"
+valley = {name: np.median(np.sort(error)[:12]) for name, error in errors.items()}
+print({name: f"in the valley {error:.0e}" for name, error in valley.items()})
+assert valley["float64"] < 1e-9 < 2e-6 < valley["float32"]
 
 # %% [markdown]
-# **What we saw.** A valley. In float64 its floor lies at ten to twelve good digits; in float32 at three or four, but
-# for a stroke of luck, and there a wrong factor of 1.001 would go unseen. So gradients are checked in float64, whatever
-# a network is trained in.
+# **What we saw.** A valley. In float64 its floor lies at ten to twelve good digits; in float32 it is narrow, and at
+# four or five, but for strokes of luck: a wrong factor of 1.00001 would go unseen, and the digits of a long computation
+# are fewer than those of one sine. (Where the float32 error is 1, the step was so short that $x + \varepsilon = x$.) So
+# gradients are checked in float64, whatever a network is trained in.
 
 # %% [markdown]
 # ## A whole gradient at once
 #
 # A function of a million inputs has a million partial derivatives. Measuring each costs two calls. But one direction
-# $d$ tests them all together: the slope along it must be
+# $d$ tests them all together. With the gradient $\nabla f$, all partial derivatives in one array, the slope along $d$
+# must be
 #
 # $$ \nabla f(x) \cdot d \approx \frac{f(x + \varepsilon d) - f(x - \varepsilon d)}{2\,\varepsilon}. $$
 #
 # If $d$ is drawn at random, a gradient that is wrong anywhere is almost never right along it. That is what
-# `check_grads` does, for every input of a function in turn.
+# `check_grads` does, for every input of a function in turn. (It measures at four points in place of two, to get more
+# digits, and where $f$ gives several numbers it weighs them at random and adds them up.)
 
 
 # %%
@@ -82,8 +88,10 @@ assert report.worst_error < 1e-6
 # %% [markdown]
 # ## A gradient of one's own
 #
-# Operations that have to be fast are written by hand, forward and backward. Here is one with a mistake that looks like
-# nothing.
+# Operations that have to be fast are written by hand, forward and backward. In the library that is a `FusedOp`: an
+# object for each call, whose `forward` takes arrays and keeps what backward will need, and whose `backward_arrays`
+# takes the gradient of the output and returns a tuple, a gradient for each input. Here is one with a mistake that looks
+# like nothing.
 
 
 # %%
@@ -109,11 +117,11 @@ print(caught)
 assert caught
 
 # %% [markdown]
-# Would we have noticed in training? Let both fit the same line.
+# Would we have noticed in training? Let both fit the same sine.
 
 
 # %%
-def train(activation) -> list[float]:
+def train(activation, rate: float = 0.05) -> list[float]:
     """The losses of two layers with this activation."""
     draw = np.random.default_rng(1)
     points = Tensor(np.c_[np.linspace(-2, 2, 40), np.ones(40)])
@@ -129,14 +137,18 @@ def train(activation) -> list[float]:
         for w in weights:
             w.grad = None
         loss.backward()
-        weights = [Tensor(w.numpy() - 0.05 * w.grad.numpy(), requires_grad=True) for w in weights]
+        weights = [Tensor(w.numpy() - rate * w.grad.numpy(), requires_grad=True) for w in weights]
         losses.append(loss.item())
     return losses
 
 
-curves = {"right gradient": train(swish), "wrong gradient": train(lambda x: Swish()(x))}
+curves = {
+    "right gradient": train(swish),
+    "wrong gradient": train(lambda x: Swish()(x)),
+    "right gradient, steps too long": train(swish, rate=0.3),
+}
 ax = viz.new_figure(6.0, 2.8).subplots()
-for (name, curve), style in zip(curves.items(), ("-", "--"), strict=True):
+for (name, curve), style in zip(curves.items(), ("-", "--", ":"), strict=True):
     ax.semilogy(curve, style, color="black", label=name)
 ax.set_xlabel("step")
 ax.set_ylabel("loss")
@@ -149,17 +161,20 @@ for name, curve in curves.items():
 assert all(curve[-1] < 0.8 * curve[0] for curve in curves.values()), "both learn"
 assert curves["wrong gradient"][300] < curves["right gradient"][300], "and the wrong one learns faster, for a while"
 assert curves["wrong gradient"][-1] > 5 * curves["right gradient"][-1], "but not as much"
+jumpy = np.array(curves["right gradient, steps too long"])
+assert (np.diff(np.log(jumpy)) > 1).any(), "a right one jumps too"
 
 # %% [markdown]
-# **What we saw.** For hundreds of steps the wrong gradient is even ahead. Then it jumps, as training does with a right
-# one too when the steps are too long; who saw this curve alone would try a smaller learning rate. Nothing in a curve of
-# losses says that a gradient is right.
+# **What we saw.** For hundreds of steps the wrong gradient is even ahead. Then it jumps, as a right one does too when
+# the steps are too long; who saw this curve alone would try shorter steps. Nothing in a curve of losses says that a
+# gradient is right.
 #
 # ## Break it
 #
 # The measurement has an enemy of its own: a function that is not smooth. At a corner the slope from the left is not
-# that from the right, and the finite difference is the mean of both. And a spike has no slope at all; lesson 04 tells
-# what is checked in its place.
+# that from the right, and the finite difference is the mean of both. Backward happens to give the mean too: so the two
+# agree, and it means nothing. What `check_grads` notices is that the slope on one side is not that on the other. And a
+# spike has no slope at all; lesson 04 tells what is checked in its place.
 
 # %%
 try:
@@ -209,3 +224,4 @@ check.swish(swish_gradient)
 #   does.
 # - `minispike/gradcheck.py`, and `tests/` for the hundred and more wrong gradients that it is tried on.
 # - `minispike gradcheck FILE.py:FUNCTION` checks a function of yours from the command line.
+# - Lesson 03: a neuron that fires.

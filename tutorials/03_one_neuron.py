@@ -76,8 +76,9 @@ print("spikes at steps", [t for t, (_, s) in enumerate(by_hand, 1) if s])
 #
 # $$ m_n = x\,(1 - d^n), \qquad d = 1 - 1/\tau, $$
 #
-# which creeps up to $x$ and never gets there. So a neuron whose input is at most the threshold stays silent for ever.
-# Above it, the first spike comes in the first step in which $m_n \ge \theta$, that is
+# which creeps up to $x$ and, for $\tau > 1$, never gets there. So a neuron whose input is below the threshold stays
+# silent for ever. (*At* the threshold rounding decides: after some fifty steps $m_n$ is $x$ to the last digit.) Above
+# it, the first spike comes in the first step in which $m_n \ge \theta$, that is
 #
 # $$ n = \left\lceil \frac{\ln(1 - \theta/x)}{\ln d} \right\rceil, $$
 #
@@ -101,23 +102,32 @@ ax.legend(frameon=False)
 show(ax)
 
 # %%
-assert counted[currents <= 1].max() == 0, "at or below the threshold nothing fires"
+assert counted[currents < 1].max() == 0, "below the threshold nothing fires"
 assert np.abs(counted - predicted).max() <= 1 / steps, "the counts are the closed form, but for the last, cut-off wait"
-assert len(np.unique(predicted)) <= tau * 6, "a rate is one over a whole number: there are stairs, not a slope"
+assert len(np.unique(predicted)) < 0.5 * len(currents), "a rate is one over a whole number: stairs, not a slope"
 
 # %% [markdown]
 # **What we saw.** Silence up to the threshold, then a steep rise, then stairs: time comes in steps, so the wait between
 # two spikes is a whole number. With as few as four time steps, as networks have, a neuron can only fire 0, 1, 2, 3 or 4
-# times. That is all the precision there is, and why such networks are cheap to run and hard to train.
+# times. If only the count is read, that is all the precision there is, and why such networks are hard to train.
 
 # %% [markdown]
 # ## Two ways to reset
 #
 # A *hard* reset starts again at 0, and forgets by how much the threshold was passed. A *soft* reset takes the threshold
-# off, and keeps the rest: $v_t = m_t - s_t\,\theta$.
+# off, and keeps the rest: $v_t = m_t - s_t\,\theta$. (In `LIFNeuron`, `reset` is the potential after a spike, and
+# `None` means a soft reset.)
+#
+# To see the difference, take a neuron that does not leak: `integrate_and_fire` just adds its input up,
+#
+# $$ m_t = v_{t-1} + x_t . $$
+#
+# There are two ways to charge, too. The one above moves *towards* the input and so divides it by $\tau$: the library
+# calls that a *decaying input*. The other adds the whole input, $m_t = v_{t-1} - v_{t-1}/\tau + x_t$
+# (`decay_input=False`); without a leak ($\tau = \infty$) it is the formula of this section.
 
 # %%
-strong = np.full((12, 1), 0.7)
+strong = np.full((12, 1), 0.75)
 hard = membrane_trace(strong, integrate_and_fire())
 soft = membrane_trace(strong, integrate_and_fire(reset=None))
 figure = viz.new_figure(7.0, 5.0)
@@ -127,19 +137,18 @@ viz.membrane_trace(below, soft, title="soft reset: it is kept")
 show(figure)
 
 # %% [markdown]
-# Neither of these two leaks (`integrate_and_fire` is the neuron with $\tau = \infty$, whose input is simply added).
-# With a soft reset nothing is ever lost: the spikes of $T$ steps account for all of the input but what is still in
-# the membrane.
+# With a soft reset nothing is ever lost: the spikes of $T$ steps account for all of the input but what is still in the
+# membrane.
 
 # %%
-for x in (0.3, 0.7, 0.95):
+for x in (0.25, 0.75, 0.9375):  # sums of powers of 2, which add up without rounding
     long = membrane_trace(np.full((1, 1), x), integrate_and_fire(reset=None), time_steps=1000)
-    assert abs(long.spikes.sum() + long.after[-1, 0] - 1000 * x) < 1e-9, "input = spikes + what is left"
+    assert long.spikes.sum() + long.after[-1, 0] == 1000 * x, "input = spikes + what is left after the last reset"
     short = membrane_trace(np.full((1, 1), x), integrate_and_fire(), time_steps=1000)
     print(f"input {x}: rate {long.spikes.mean():.3f} with a soft reset, {short.spikes.mean():.3f} with a hard one")
 
-assert hard.spikes.sum() == 6, "0.7 + 0.7 passes 1 in every second step, and 0.4 is thrown away"
-assert soft.spikes.sum() == 8, "12 times 0.7 is 8.4"
+assert hard.spikes.sum() == 6, "0.75 + 0.75 passes 1 in every second step, and 0.5 is thrown away"
+assert soft.spikes.sum() == 9, "12 times 0.75 is 9"
 
 # %% [markdown]
 # ## Break it
@@ -169,7 +178,7 @@ for threshold in (0.001, 1.0, 100.0):
 
 # %%
 def steps_to_first_spike(x: float, tau: float, threshold: float) -> int | None:
-    """For a constant input x above 0, with the decaying input of `LIFNeuron`."""
+    """For a constant input x above 0, tau > 1, and the charge at the top of this lesson."""
     return ...  # your code
 
 
@@ -191,7 +200,7 @@ def input_for_a_spike_every(n: int, tau: float, threshold: float) -> float:
 check.period(input_for_a_spike_every)
 
 # %% [markdown]
-# **3.** Write one step of a neuron with a *soft* reset and a decaying input.
+# **3.** Write one step of a neuron with the charge at the top of this lesson and a *soft* reset.
 
 
 # %%

@@ -18,7 +18,7 @@ def _spike_steps(x: float, tau: float, threshold: float, steps: int = 400) -> li
 
 def first_spike(answer: Callable[[float, float, float], Any]) -> Verdict:
     """Exercise 1."""
-    tried = [(1.5, 2.0, 1.0), (3.0, 2.0, 1.0), (1.01, 5.0, 1.0), (0.9, 2.0, 1.0), (1.0, 4.0, 1.0), (0.6, 3.0, 0.5)]
+    tried = [(1.5, 2.0, 1.0), (3.0, 2.0, 1.0), (1.01, 5.0, 1.0), (0.9, 2.0, 1.0), (0.99, 4.0, 1.0), (0.6, 3.0, 0.5)]
     return tell(answer, [(words, (_spike_steps(*words) or [None])[0]) for words in tried])
 
 
