@@ -8,6 +8,8 @@
 # or does not, "a little" changes nothing at all, until it changes everything.
 
 # %%
+from itertools import pairwise
+
 import numpy as np
 from checks import lesson_04 as check
 from lesson import show
@@ -132,7 +134,7 @@ for i in range(NEURONS):
 def train(neuron: LIFNeuron, layers: int = 1, seed: int = 5) -> tuple[list[float], np.ndarray]:
     """The losses, and the spikes in the end; layers before the last have as many neurons as there are lines."""
     draw, widths, losses = np.random.default_rng(seed), [LINES] * layers + [NEURONS], []
-    weights = [Parameter(draw.normal(0.3, 0.3, shape)) for shape in zip(widths, widths[1:], strict=False)]
+    weights = [Parameter(draw.normal(0.3, 0.3, shape)) for shape in pairwise(widths)]
     optimiser = AdamW([(f"layer {i}", weight) for i, weight in enumerate(weights)], weight_decay=0.0)
     for _ in range(300):
         optimiser.zero_grad()
