@@ -1,6 +1,7 @@
 """The lessons: sources and notebooks agree, and the checks of exercises tell right from wrong."""
 
 import importlib
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,8 @@ import numpy as np
 import pytest
 from wrong_answers import EXERCISES, Exercise
 
-from minispike.snn.surrogate import Surrogate
+from minispike import Tensor
+from minispike.snn.surrogate import ATan, Surrogate
 
 FOLDER = Path(__file__).parents[1] / "tutorials"
 SOURCES = sorted(FOLDER.glob("[0-9][0-9]_*.py"))
@@ -71,6 +73,38 @@ def test_wrong_answers(exercise: Exercise, number: int) -> None:
     found = verdict(exercise, exercise.wrong[number])
     assert not found
     assert repr(found).startswith("Not yet: ")
+
+
+@pytest.mark.parametrize(
+    ("found", "expected", "told"),
+    [
+        (np.array([2.0]), 2.0, "array([2.]), of shape (1,); a single number is asked for"),
+        (np.ones(2), np.ones((1, 2)), "of shape (2,); shape (1, 2) is asked for"),
+        (Tensor(2.0), 2.0, "a Tensor; .item() or .numpy() takes its numbers out"),
+        (math.nan, 2.0, "nan; that is no number"),
+        ((1.0, 2.0, 3.0), (1.0, 2.0), "2 results are asked for"),
+        ((1.0, np.ones(3)), (1.0, 2.0), "of shape (3,); a single number is asked for"),
+        ("two", 2.0, "'two'; that is of type str"),
+        (2.5, 2.0, "gives 2.5."),
+        (None, 2.0, "gives None."),
+        (2.0, None, "gives 2.0."),
+        (-1.0, lambda x: ATan(x).alpha == 1.0, "gives -1.0."),  # who judges it raises
+        (np.array([0.123456]), np.array([0.5]), "array([0.123])."),
+    ],
+)
+def test_a_verdict_tells_the_kind_of_a_mistake(found: Any, expected: Any, told: str) -> None:
+    def answer(x: float) -> Any:
+        return found
+
+    verdict = importlib.import_module("checks.verdict").tell(answer, [((1.0,), expected)])
+    assert not verdict
+    assert repr(verdict).startswith("Not yet: answer(1.0) gives ")
+    assert told in repr(verdict), verdict
+
+
+def test_a_verdict_on_an_answer_that_raises() -> None:
+    verdict = importlib.import_module("checks.verdict").tell(lambda x: 1 / x, [((0,), 1.0)])
+    assert repr(verdict) == "Not yet: <lambda>(0) raises ZeroDivisionError: division by zero"
 
 
 def test_every_exercise_is_here() -> None:
