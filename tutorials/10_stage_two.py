@@ -5,7 +5,10 @@
 # text comes from when labels are few, and take the loss apart, term by term, in a table made here.
 
 # %%
+import json
+import os
 from contextlib import redirect_stderr
+from dataclasses import replace
 from io import StringIO
 
 import numpy as np
@@ -13,6 +16,7 @@ from checks import lesson_10 as check
 from lesson import MODELS, as_batch, open_teacher, scratch, show
 
 from minispike import Tensor, viz
+from minispike.data.batches import collate
 from minispike.data.reviews import ReviewsConfig, build_reviews
 from minispike.data.text import Examples
 from minispike.data.tokenizer import Tokenizer
@@ -35,17 +39,21 @@ pretrained, finetuned = open_teacher("bert-pretrained"), open_teacher("bert-fine
 # ## The loss
 #
 # $$ \mathcal L = \lambda_f\, \mathcal L_{\text{features}}
-#    + \lambda_k\, \tau^2\, \mathrm{KL}(p_\tau \| q_\tau) + \lambda_c\, \mathrm{CE}(q_1, y), \qquad
-#    p_\tau = \mathrm{softmax}(t / \tau),\; q_\tau = \mathrm{softmax}(z / \tau) . $$
+#    + \lambda_k\, K^2\, \mathrm{KL}(p \| q) + \lambda_c\, \mathrm{CE}, \qquad
+#    p = \mathrm{softmax}(t / K),\; q = \mathrm{softmax}(z / K), \qquad
+#    \mathrm{KL}(p \| q) = \sum_c p_c \ln \frac{p_c}{q_c} . $$
 #
-# In words: be like the teacher inside, say what the teacher says (its logits are $t$, the student's $z$), and get the
-# labels right. The *temperature* $\tau$ flattens both answers before they are compared. (The paper adds a term for
-# the table of embeddings; our student begins with the teacher's table instead.)
+# In words: be like the teacher inside (lesson 09), say what the teacher says, and get the labels right. $t$ are the
+# logits of the teacher and $z$ those of the student; KL, the *Kullback-Leibler divergence*, is 0 where $q$ is $p$, and
+# above 0 elsewhere; CE is the cross entropy with the label (lesson 05). The *temperature* $K$ flattens both answers
+# before they are compared; here it is 2. The weights $\lambda$ are called `features`, `logits` and `cross_entropy`.
+# (The paper adds a term for the table of embeddings; our student begins with the teacher's table instead.)
 #
-# What the temperature does shows in the gradient with respect to the student's logits:
+# What the temperature does shows in the gradient with respect to the student's logits. With $C$ classes, and a bar for
+# the mean over them,
 #
-# $$ \frac{\partial}{\partial z}\, \tau^2\, \mathrm{KL}(p_\tau \| q_\tau) = \tau\, (q_\tau - p_\tau)
-#    \;\xrightarrow{\;\tau \to \infty\;}\; \frac{(z - \bar z) - (t - \bar t)}{C} . $$
+# $$ \frac{\partial}{\partial z}\, K^2\, \mathrm{KL}(p \| q) = K\, (q - p)
+#    \;\xrightarrow{\;K \to \infty\;}\; \frac{(z - \bar z) - (t - \bar t)}{C} . $$
 
 # %%
 t = np.array([[4.0, -3.0]])
@@ -68,12 +76,13 @@ ax.set_ylabel("gradient")
 ax.legend(frameon=False)
 show(ax)
 softened = [np.exp(v / 2.0) / np.exp(v / 2.0).sum() for v in (np.array([1.0, -1.0]), t[0])]
-assert np.isclose(pull(2.0, 2.0), 2.0 * (softened[0] - softened[1])[0]), "tau (q - p)"
+assert np.isclose(pull(2.0, 2.0), 2.0 * (softened[0] - softened[1])[0]), "K (q - p)"
 assert np.isclose(pull(2.0, 1e4), (2.0 - 7.0) / 4, rtol=1e-3), "the difference of logits: plain regression"
 
 # %% [markdown]
-# **What we saw.** At temperature 1 a student that is right and sure is left in peace, whatever the teacher's logits
-# are. The hotter, the more the teacher's *numbers* count, and in the limit the student is asked for its logits.
+# **What we saw.** At temperature 1, where both are sure of the same class, the student is left in peace, whether its
+# logits differ by 7 or by 12. The hotter, the more the teacher's *numbers* count, and in the limit the student is asked
+# for its logits. Our teacher is sure nearly always (lesson 08), so this matters.
 #
 # ## Text without labels
 #
@@ -83,22 +92,26 @@ assert np.isclose(pull(2.0, 1e4), (2.0 - 7.0) / 4, rtol=1e-3), "the difference o
 # label on, the teacher reads it anew.
 
 # %%
-few = Examples(("this film is not dull .", "the hotel was lovely ."), np.array([1, 1]))
-varied = augment(few, AugmentConfig(passes=12), np.random.default_rng(3))
-batch = as_batch(tokenizer, varied.texts)
+few = Examples(("this film is not dull .", "the hotel was great .", "that meal was dreadful ."), np.array([1, 1, 0]))
+varied = augment(few, AugmentConfig(passes=8), np.random.default_rng(3))  # those that come twice are dropped
+encoded = tokenizer.encode(varied.texts, mask_marks=True)  # the word [MASK] is the token of that name
+batch = collate(encoded, np.arange(len(encoded)), pad_id=tokenizer.pad_id)
 logits = finetuned(batch.input_ids, batch.mask).logits
 for text, (negative, positive) in zip(varied.texts, logits, strict=True):
     print(f"{positive - negative:+6.1f}   {text}")
 
 # %% [markdown]
+# On the left is the teacher's opinion: above 0 it is positive. It has one of everything, even of a lone `[MASK]`.
+#
 # ## The experiment
 #
-# Short reviews, to be quick, and a student of one block. It takes both stages, a quarter of each batch of stage 2 from
-# the labelled sentences and the rest from transfer text. `Distillation` and `train` are those of the main job
-# (`minispike distill`); `CachedView` keeps the teacher's answers on disk, so that each sentence is asked about once.
+# Short reviews, to be quick, and a student of one block. It takes both stages, a quarter of each batch of stage 2
+# from the labelled sentences and the rest from unlabelled text (the main job mixes variants in). `Distillation` and
+# `train` are those of the main job (`minispike distill`); `CachedView` keeps the teacher's answers on disk, so that
+# each sentence is asked about once.
 
 # %%
-MOST_WORDS, STEPS = 10, 450
+MOST_WORDS, STEPS = 10, 400
 
 
 def short(examples: Examples) -> Examples:
@@ -116,9 +129,9 @@ cache = CacheFolder(scratch("answers"), 2**30)
 print(f"{len(known)} labelled sentences, {len(text)} without labels, {len(unseen)} to test on")
 
 
-def new_student() -> SpikeBERT:
+def new_student(seed: int) -> SpikeBERT:
     """One block of width 64, from the teacher's embeddings."""
-    rng = np.random.default_rng(0)
+    rng = np.random.default_rng(seed)
     config = SpikeBERTConfig(
         vocab_size=tokenizer.vocab_size, dim=64, depth=1, heads=4, attention_scale=0.125, time_steps=2, num_labels=2,
         max_length=32, threshold=0.5, feature_dim=finetuned.hidden_size,
@@ -132,16 +145,16 @@ def new_student() -> SpikeBERT:
 
 def phase(name: str, student: SpikeBERT, steps: int, rate: float, sources: list[Source], weights: LossWeights) -> None:
     """Train a student in place."""
-    task = Distillation(name, student, sources, weights, (0, 2), pad_id=tokenizer.pad_id)
+    task = Distillation(name, student, sources, weights, seed_key=(0, 2), pad_id=tokenizer.pad_id)
     config = TrainConfig(steps=steps, batch_size=32, learning_rate=rate, workers=1)
     with redirect_stderr(StringIO()), Journal(scratch("losses.jsonl")) as journal:  # where progress is shown
         train(task, config, Keeper(scratch("checkpoint"), journal, minutes=60))
 
 
-def distilled(weights: LossWeights, stage1: bool = True, transfer: bool = True, teacher=finetuned) -> float:
+def distilled(weights: LossWeights, stage1: bool, transfer: bool, seed: int = 0, teacher=finetuned) -> float:
     """The accuracy on test of a student taught like this."""
-    student = new_student()
-    if stage1:
+    student = new_student(seed)
+    if stage1:  # texts, their labels, how many in a batch, and who teaches
         source = Source(text, None, 32, CachedView(pretrained, text, layers, cache))
         phase("stage 1", student, 100, 4e-3, [source], LossWeights(features=1.0, logits=0.0, cross_entropy=0.0))
     share = 8 if transfer else 32
@@ -155,45 +168,59 @@ def distilled(weights: LossWeights, stage1: bool = True, transfer: bool = True, 
 # %% [markdown]
 # ## An ablation table
 #
-# One thing is taken away at a time; the last row has no teacher at all.
+# One thing is taken away at a time; the last row has no teacher at all. A row is a run with one seed, the start of the
+# student. Other seeds begin elsewhere: their rows were recorded by this very cell, told to take four
+# (`MINISPIKE_LESSON_SEEDS=4 python -m tutorials.build 10`).
 
 # %%
 full = LossWeights(features=5.0, logits=1.0, cross_entropy=0.1)
-table = {
-    "everything": distilled(full),
-    "no stage 1": distilled(full, stage1=False),
-    "no features": distilled(LossWeights(features=0.0, logits=1.0, cross_entropy=0.1)),
-    "no logits": distilled(LossWeights(features=5.0, logits=0.0, cross_entropy=1.0)),
-    "no transfer text": distilled(full, transfer=False),
-    "labels alone": distilled(
-        LossWeights(features=0.0, logits=0.0, cross_entropy=1.0), stage1=False, transfer=False
-    ),
-}  # fmt: skip
+ROWS = {  # weights, stage 1, transfer text
+    "everything": (full, True, True),
+    "no stage 1": (full, False, True),
+    "no features": (replace(full, features=0.0), True, True),
+    "no logits": (replace(full, logits=0.0), True, True),
+    "no transfer text": (full, True, False),
+    "labels alone": (LossWeights(features=0.0, logits=0.0, cross_entropy=1.0), False, False),
+}
+seeds = range(int(os.environ.get("MINISPIKE_LESSON_SEEDS", "1")))
+runs = {name: [distilled(*row, seed) for seed in seeds] for name, row in ROWS.items()}
+record = MODELS / "ablation.json"
+if len(seeds) > 1:
+    record.write_text(json.dumps(runs, indent=1) + "\n")
+recorded = json.loads(record.read_text())
+
 answers = as_batch(tokenizer, test.texts)
 taught_by = float((finetuned(answers.input_ids, answers.mask).logits.argmax(axis=1) == test.labels).mean())
-for name, value in table.items():
-    print(f"{name:18} {value:6.1%}")
-print(f"{'the teacher':18} {taught_by:6.1%}")
+for name, values in recorded.items():
+    print(f"{name:18} here {runs[name][0]:.1%}; recorded", ", ".join(f"{v:.1%}" for v in values), end="; ")
+    print(f"mean {np.mean(values):.1%}")
+print(f"{'the teacher':18} {taught_by:.1%}")
 
 # %%
 ax = viz.new_figure(6.0, 2.8).subplots()
-ax.barh(list(table)[::-1], [100 * v for v in table.values()][::-1], color="#b9bfc6", edgecolor="black")
+names = list(recorded)[::-1]
+ax.barh(names, [100 * np.mean(recorded[name]) for name in names], color="#b9bfc6", edgecolor="black")
+for i, name in enumerate(names):
+    ax.plot(100 * np.array(recorded[name]), [i] * len(recorded[name]), "k.")
 ax.axvline(100 * taught_by, color="black", linestyle="--")
 ax.text(100 * taught_by - 0.5, 2.5, "teacher", ha="right", va="center", rotation=90)
 ax.set_xlim(50, 100)
-ax.set_xlabel("right on short test sentences (%)")
+ax.set_xlabel("right on short test sentences (%): mean of the seeds, and each")
 show(ax)
-error = float(np.sqrt(table["everything"] * (1 - table["everything"]) / len(unseen)))
-print(f"standard error of such a figure: {error:.1%}")
-assert table["everything"] > table["labels alone"] + 0.05
-for name in ("no features", "no logits", "no transfer text"):
-    assert table["everything"] > table[name], name
+means = {name: float(np.mean(values)) for name, values in recorded.items()}
+assert runs["everything"][0] > runs["labels alone"][0] + 0.02
+assert all(means["everything"] > means[name] + 0.05 for name in ("no features", "no logits", "no transfer text"))
+assert 0.02 < means["everything"] - means["no stage 1"] < 0.06
+assert sum(value > 0.8 for value in recorded["no stage 1"]) == 2
+spread = max(np.ptp(values) for values in recorded.values())
+print(f"from seed to seed a row moves by up to {100 * spread:.0f} points")
+assert spread > 0.03
 
 # %% [markdown]
-# **What we saw.** Taught with everything, the student is far ahead of one that had labels alone, and features, logits
-# and transfer text are each needed for it. Stage 1 is worth no more here than chance is: stage 2 compares features too,
-# on the same text. (The paper, whose stage 1 reads other text than stage 2, loses 3 points without it.) One run a row
-# is a hint, not a result: another seed begins elsewhere, and moves a row by more than the standard error.
+# **What we saw.** Taught with everything, a student is well ahead of one that had labels alone; without features,
+# logits or transfer text nearly all of that is lost. Without stage 1 it depends on the seed: two students got there
+# all the same, two did not, and in the mean it is worth four points (three in the paper). One seed a row would have
+# told another story.
 #
 # ## Break it
 #
@@ -215,7 +242,7 @@ class Liar:
         return type(output)(output.hidden_states, None if output.logits is None else output.logits[:, ::-1])
 
 
-misled = distilled(full, stage1=False, teacher=Liar())
+misled = distilled(full, stage1=False, transfer=True, teacher=Liar())
 print(f"a student of a liar: {misled:.1%}")
 assert misled < 0.4, "the teacher's word counts for more than the labels, a tenth of the loss on a quarter of the batch"
 
@@ -237,8 +264,8 @@ def softened_answer(logits: np.ndarray, temperature: float) -> np.ndarray:
 check.softened_answer(softened_answer)
 
 # %% [markdown]
-# **2.** The gradient of $\tau^2\, \mathrm{KL}(p_\tau \| q_\tau)$ with respect to the student's logits `[C]`, from both
-# logits. (Use your answer to the first exercise.)
+# **2.** The gradient of $K^2\, \mathrm{KL}(p \| q)$ with respect to the student's logits `[C]`, from both logits. (Use
+# your answer to the first exercise.)
 
 
 # %%
@@ -258,3 +285,4 @@ check.distillation_gradient(distillation_gradient)
 #   augmentation.
 # - C. Lv et al.: *SpikeBERT* (arXiv 2308.15122), the ablation table.
 # - `minispike/distill/stages.py`; `minispike distill`, which does all this on the whole corpus, or on yours.
+# - Lesson 11: what an answer of the student costs.
