@@ -184,12 +184,12 @@ def turned_round(theirs: Any, ours: Any, temperature: float) -> Any:
     return -importlib.import_module("solutions.lesson_10").distillation_gradient(theirs, ours, temperature)
 
 
-def first_that_does_not_pay(rate: float) -> int:
-    return math.ceil(4.6 / (0.9 * rate))
+def first_that_does_not_pay(rate: float, addition: float, mac: float) -> int:
+    return math.ceil(mac / (addition * rate))
 
 
-def priced_alike(rate: float) -> int:
-    return math.floor(1 / rate)
+def last_that_costs_no_more(rate: float, addition: float, mac: float) -> int:
+    return int(mac / (addition * rate))
 
 
 def always_by_adding(counts: Any, outputs: int) -> float:
@@ -268,7 +268,7 @@ EXERCISES = [
     Exercise("09", "loss", "block_loss", (padding_is_zero, mean_of_sentences)),
     Exercise("10", "softened_answer", "softened_answer", (multiplied, softened_after)),
     Exercise("10", "distillation_gradient", "distillation_gradient", (unscaled, turned_round)),
-    Exercise("11", "steps", "most_steps", (first_that_does_not_pay, priced_alike)),
+    Exercise("11", "steps", "most_steps", (first_that_does_not_pay, last_that_costs_no_more)),
     Exercise("11", "cheaper", "cheaper_of_two", (always_by_adding, by_the_layer)),
     Exercise("11", "share", "sentences_to_share", (as_much_is_enough, rounded_down)),
     Exercise("12", "rate", "expected_rate", (one_spike_at_most, without_a_gain)),
