@@ -272,7 +272,7 @@ EXERCISES = [
     Exercise("11", "cheaper", "cheaper_of_two", (always_by_adding, by_the_layer)),
     Exercise("11", "share", "sentences_to_share", (as_much_is_enough, rounded_down)),
     Exercise("12", "rate", "expected_rate", (one_spike_at_most, without_a_gain)),
-    Exercise("12", "alpha", "best_alpha", (lambda u: 1.0 / abs(u), lambda u: math.pi / 2 * abs(u))),
+    Exercise("12", "alpha", "best_alpha", (lambda u: 1.0 / abs(u), lambda u: 2.0 / (math.pi * u))),
     Exercise("13", "limit", "bag_limit", (in_their_order, by_their_sets)),
     Exercise("13", "best", "expected_best", (lambda p, n, epochs: p, far_out)),
 ]  # fmt: skip
