@@ -15,7 +15,7 @@ from checks import lesson_11 as check
 from lesson import MODELS, fastest, show
 
 import minispike
-from minispike import no_grad, viz
+from minispike import backend, no_grad, viz
 from minispike.data.batches import in_order
 from minispike.data.reviews import build_reviews
 from minispike.energy import AC_PICOJOULE, MAC_PICOJOULE, bert_ledger, same_shape
@@ -70,7 +70,7 @@ assert 0.01 < min(rates.values()) < max(rates.values()) < 0.6, "nobody is always
 NAME, seen = "blocks.1.mlp.hidden", {}
 with no_grad():
     ids = np.array([run.encode(some.texts[:1]).ids[0]])
-    run.model(ids, features=False, observe=lambda name, array: seen.update({name: array.copy()}))
+    run.model(ids, features=False, observe=lambda name, array: seen.update({name: backend.to_numpy(array).copy()}))
 counts = seen[f"{NAME}.input"][:, 0]  # [T, L, in]
 weight = run.model.blocks[1].mlp.hidden.linear.weight.numpy()  # [out, in]
 

@@ -14,7 +14,7 @@ from checks import lesson_12 as check
 from lesson import show
 from sklearn.datasets import load_digits
 
-from minispike import Tensor, no_grad, viz
+from minispike import Tensor, backend, no_grad, viz
 from minispike.data.batches import Batch
 from minispike.energy import measure_energy
 from minispike.models.spikebert import SpikeBERT
@@ -151,7 +151,7 @@ thresholds, told, cost = (3.0, 2.0, 1.0, 0.5, 0.2, 0.1, 0.03, 0.01), [], []
 for threshold in thresholds:
     model, seen = made(replace(HEALTHY, threshold=threshold)), {}
     with no_grad():
-        model(ids, features=False, observe=seen.__setitem__)
+        model(ids, features=False, observe=lambda name, array, seen=seen: seen.update({name: backend.to_numpy(array)}))
     told.append(np.mean([bits(seen[layer]) for layer in layer_neurons(model)]))
     cost.append(100 * measure_energy(model, [Batch(ids, ids >= 0, None, None, np.arange(8))]).matrix_ratio)
 

@@ -17,7 +17,7 @@ from IPython.display import Markdown, display
 from lesson import MODELS, show
 
 import minispike
-from minispike import MinispikeError, Tensor, no_grad, viz
+from minispike import MinispikeError, Tensor, backend, no_grad, viz
 from minispike.data.reviews import build_reviews
 from minispike.distill.losses import Alignment, feature_loss, layer_map
 from minispike.energy import MAC_PICOJOULE, bert_ledger
@@ -167,7 +167,7 @@ assert [loss.item() for loss in wrong] == [1 / 8, 1 / 32], "every number is off 
 seen = {}
 with no_grad():
     reference(1, depth=6)(token_ids(texts[:50]), features=False, observe=seen.__setitem__)
-counts = [seen[f"blocks.{i}.attention.q.input"] for i in range(6)]
+counts = [backend.to_numpy(seen[f"blocks.{i}.attention.q.input"]) for i in range(6)]
 assert all(np.array_equal(x, np.round(x)) and x.max() <= 1 + 2 * i for i, x in enumerate(counts))
 ax = viz.new_figure(6.0, 2.6).subplots()
 for i, shade, x in ((0, "black", -0.2), (5, "#aaaaaa", 0.2)):
