@@ -186,12 +186,12 @@ def turned_round(theirs: Any, ours: Any, temperature: float) -> Any:
     return -importlib.import_module("solutions.lesson_10").distillation_gradient(theirs, ours, temperature)
 
 
-def first_that_does_not_pay(rate: float) -> int:
-    return math.ceil(4.6 / (0.9 * rate))
+def first_that_does_not_pay(rate: float, addition: float, mac: float) -> int:
+    return math.ceil(mac / (addition * rate))
 
 
-def priced_alike(rate: float) -> int:
-    return math.floor(1 / rate)
+def last_that_costs_no_more(rate: float, addition: float, mac: float) -> int:
+    return int(mac / (addition * rate))
 
 
 def always_by_adding(counts: Any, outputs: int) -> float:
@@ -233,6 +233,11 @@ def by_their_sets(sentences: list[tuple[str, ...]], labels: list[int]) -> float:
     return sum(max(map(found.count, found)) for found in counts.values()) / len(labels)
 
 
+def for_small_sets_alone(p: float, n: int, epochs: int) -> float:
+    chances = [math.comb(n, k) * p**k * (1 - p) ** (n - k) for k in range(n)]
+    return sum(1 - sum(chances[: k + 1]) ** epochs for k in range(n)) / n
+
+
 def far_out(p: float, n: int, epochs: int) -> float:
     return p + math.sqrt(2 * math.log(epochs) * p * (1 - p) / n)
 
@@ -270,11 +275,11 @@ EXERCISES = [
     Exercise("09", "loss", "block_loss", (padding_is_zero, mean_of_sentences)),
     Exercise("10", "softened_answer", "softened_answer", (multiplied, softened_after)),
     Exercise("10", "distillation_gradient", "distillation_gradient", (unscaled, turned_round)),
-    Exercise("11", "steps", "most_steps", (first_that_does_not_pay, priced_alike)),
+    Exercise("11", "steps", "most_steps", (first_that_does_not_pay, last_that_costs_no_more)),
     Exercise("11", "cheaper", "cheaper_of_two", (always_by_adding, by_the_layer)),
     Exercise("11", "share", "sentences_to_share", (as_much_is_enough, rounded_down)),
     Exercise("12", "rate", "expected_rate", (one_spike_at_most, without_a_gain)),
-    Exercise("12", "alpha", "best_alpha", (lambda u: 1.0 / abs(u), lambda u: math.pi / 2 * abs(u))),
+    Exercise("12", "alpha", "best_alpha", (lambda u: 1.0 / abs(u), lambda u: 2.0 / (math.pi * u))),
     Exercise("13", "limit", "bag_limit", (in_their_order, by_their_sets)),
-    Exercise("13", "best", "expected_best", (lambda p, n, epochs: p, far_out)),
+    Exercise("13", "best", "expected_best", (for_small_sets_alone, far_out)),
 ]  # fmt: skip

@@ -4,8 +4,8 @@
 # **Goal.** Count what an answer of a spiking network costs, layer by layer, set it against how often the answer is
 # right, and know what the usual figure of 0.9 pJ leaves out.
 #
-# The network is the student that ships with these lessons: two blocks of width 64, two time steps, distilled from a
-# BERT on the built-in reviews (lesson 10 tells how).
+# The network is the student of these lessons: two blocks of width 64, two time steps, distilled from a BERT on the
+# built-in reviews (lesson 10 tells how).
 
 # %%
 from dataclasses import replace
@@ -15,7 +15,7 @@ from checks import lesson_11 as check
 from lesson import MODELS, fastest, show
 
 import minispike
-from minispike import no_grad, viz
+from minispike import backend, no_grad, viz
 from minispike.data.batches import in_order
 from minispike.data.reviews import build_reviews
 from minispike.energy import AC_PICOJOULE, MAC_PICOJOULE, bert_ledger, same_shape
@@ -41,8 +41,11 @@ assert accuracy > 0.85
 # E = 4.6\,\mathrm{pJ} \cdot \mathrm{MAC} + 0.9\,\mathrm{pJ} \cdot \mathrm{AC}. $$
 #
 # In words: a spiking layer does the additions of the dense one, in each time step, but for the share of inputs that are
-# silent; and an addition is cheap. (The literature calls $\mathrm{AC}_l$ *synaptic operations*, SOP.) The prices are
-# those of 32-bit floats on a chip of 45 nm: 0.9 pJ an addition, 3.7 pJ a multiplication (Horowitz 2014).
+# silent; and an addition is cheap. (The literature says *synaptic operations*, SOP.) The prices are those of 32-bit
+# floats on a chip of 45 nm: 0.9 pJ an addition, 3.7 pJ a multiplication, so 4.6 for both (Horowitz 2014).
+#
+# The student is compared with a *BERT of its shape*: as many blocks and heads, as wide, on the same sentences. In the
+# second picture the layers of attention are blue, all others dark.
 
 # %%
 report = run.energy(some.texts)
@@ -51,22 +54,23 @@ print(f"of a BERT of its shape: {report.ratio:.1%}, in products of matrices alon
 assert report.matrix_ratio < report.ratio < 0.4
 rates = run.firing_rates(some.texts)
 show(viz.firing_rate_bars(None, rates))
-assert max(rates.values()) < 0.6 and min(rates.values()) > 0.01, "nobody is always on, and nobody dead"
+assert 0.01 < min(rates.values()) < max(rates.values()) < 0.6, "nobody is always on, and nobody dead"
 
 # %% [markdown]
 # **What we saw.** Most neurons are silent most of the time, and the products are cheap. But two kinds of rows are not
-# products at all: norms and neurons. They are small in a BERT and a good part of the student. We come back to them.
+# products at all: norms and neurons, a good part of the student. We come back to them.
 #
 # ## One row by hand
 #
-# An observer is told every array that goes by. We take the input of one layer, for one sentence, and do what spiking
+# An observer is told every array that goes by. (`features=False` leaves out what only distillation needs.) The layer
+# `mlp.hidden` is the first of the two behind attention, from width 64 to 256. For one sentence, we do what spiking
 # hardware would do: for each input that is not 0, add its weights, and count the additions.
 
 # %%
 NAME, seen = "blocks.1.mlp.hidden", {}
 with no_grad():
     ids = np.array([run.encode(some.texts[:1]).ids[0]])
-    run.model(ids, features=False, observe=lambda name, array: seen.update({name: array.copy()}))
+    run.model(ids, features=False, observe=lambda name, array: seen.update({name: backend.to_numpy(array).copy()}))
 counts = seen[f"{NAME}.input"][:, 0]  # [T, L, in]
 weight = run.model.blocks[1].mlp.hidden.linear.weight.numpy()  # [out, in]
 
@@ -85,8 +89,8 @@ assert np.isclose(row.accumulates, counts.mean() * T * row.dense_macs), "the for
 # %% [markdown]
 # ## Not all inputs are spikes
 #
-# Why the inner loop? A block *adds* its output to its input, so what the next one reads is 0, 1, 2 and so on: a count.
-# It is charged as that many additions. The "firing rate" of the formula is then a mean count, and may be above 1.
+# Why the inner loop? A block *adds* its output to its input, so what the next one reads is 0, 1, 2 and so on: a count,
+# charged as that many additions. The "firing rate" of the formula is then a mean count, and may be above 1.
 
 # %%
 values, times = np.unique(counts, return_counts=True)
@@ -95,8 +99,8 @@ assert values.max() <= 4, "a spike of the input, two of the first block, one of 
 assert AC_PICOJOULE * 4 < MAC_PICOJOULE, "so few additions are cheaper than one multiplication"
 
 # %% [markdown]
-# Counted once each, whatever their size, these inputs would look cheaper than they are. With 12 blocks a count may
-# reach 24 before the last layer; somewhere on the way multiplying becomes cheaper (exercise 2).
+# With 12 blocks `mlp.hidden` of the last may read a 24 (and what leaves the block is at most 25); somewhere on the way
+# multiplying becomes cheaper (exercise 2).
 #
 # ## When does it pay?
 #
@@ -107,44 +111,42 @@ layers = {row.name: row for row in report.rows if row.kind == "linear"}
 own = {name: row.picojoule / (MAC_PICOJOULE * row.dense_macs) for name, row in layers.items()}
 mean_input = {name: row.accumulates / row.dense_macs / T for name, row in layers.items()}
 ax = viz.new_figure(6.0, 3.2).subplots()
-r = np.linspace(0, 1.5, 50)
 for steps, style in zip((1, 2, 4, 8), (":", "-", "-.", "--"), strict=True):
-    ax.plot(r, r * steps * AC_PICOJOULE / MAC_PICOJOULE, style, color="black", label=f"T = {steps}")
+    ax.plot([0, 2], [0, 2 * steps * AC_PICOJOULE / MAC_PICOJOULE], style, color="black", label=f"T = {steps}")
 ax.plot(list(mean_input.values()), list(own.values()), "o", color="#2f7fb5", label="layers of the student")
 ax.axhline(1.0, color="grey", linewidth=3, alpha=0.5)
-ax.set(xlabel="spikes for each input and time step", ylabel="energy (1: a dense layer's)", ylim=(0, 1.5), xlim=(0, 2.2))
+ax.set(xlabel="spikes for each input and time step", ylabel="energy (1: a dense layer's)", ylim=(0, 1.5), xlim=(0, 2))
 ax.legend(frameon=False, fontsize="small", loc="lower right")
 show(ax)
 even = MAC_PICOJOULE / AC_PICOJOULE
-assert 5 < even < 5.2 and even / 8 < 0.64
-assert all(np.isclose(own[name], mean_input[name] * T / even) for name in own) and max(own.values()) < 1
+assert 5 < even < 5.2 and even / 8 < 0.64 and max(own.values()) < 1
 
 # %% [markdown]
 # **What we saw.** Up to five time steps a layer of true spikes cannot lose, for it cannot fire more than always. With
 # eight it has to be silent a third of the time. (The line is for products alone. In the first block, whose input is the
 # same at every step, q, k and v are computed once, and lie at half the rate of their input.)
 #
-# ## Of what are there 4.6 pJ?
+# ## 4.6 pJ for a MAC, or for a FLOP?
 #
 # Published figures differ by a factor of two. A MAC is *two* FLOP, and some charge 4.6 pJ for each. The paper of
-# SpikeBERT gives 102.24 mJ for a sentence of BERT (arXiv 2308.15122). Let us see which it is.
+# SpikeBERT gives 102.24 mJ for a sentence of BERT (arXiv 2308.15122), whose program pads sentences to 128 tokens.
 
 # %%
 base = BertConfig(28996, 768, 12, 12, 3072, 512)  # words, width, layers, heads, feed-forward width, positions
 for convention in ("mac", "paper"):
     ledger = bert_ledger(base, [128], convention)
     print(f"{convention}: {ledger.dense_macs / 1e9:.1f} billion MAC, {ledger.matrix_mj:.1f} mJ")
-assert abs(ledger.matrix_mj / 102.24 - 1) < 0.02, "one for each FLOP, at 128 tokens"
+assert abs(ledger.matrix_mj / 102.24 - 1) < 0.02, "4.6 pJ for each FLOP, at 128 tokens"
+assert abs(bert_ledger(base, [248], "mac").matrix_mj / 102.24 - 1) < 0.02, "or for each MAC, at some 250"
 twice = run.energy(some.texts, convention="paper")
 assert np.isclose(twice.student.total_mj, 2 * report.student.total_mj) and np.isclose(twice.ratio, report.ratio)
 
 # %% [markdown]
-# A ratio does not change, if both sides are counted alike. A figure in mJ means nothing without the count.
+# So at 128 tokens it charged each FLOP. A ratio is the same, if both sides are counted alike; mJ need the count beside.
 #
 # ## Accuracy against energy
 #
-# The weights stay; we turn one knob: the number of time steps, or the threshold. A configuration is frozen, so a
-# network with another one is a new network that loads the same weights.
+# The weights stay; we turn one knob: the number of time steps, or the threshold.
 
 
 # %%
@@ -153,14 +155,13 @@ def turned(**knob):
     model = SpikeBERT(replace(run.model.config, **knob))
     model.load_state_dict(run.model.state_dict())
     other = replace(run, model=model)
-    with single_threaded_products:
-        return other.evaluate(some).result, other.energy(some.texts)
+    return other.evaluate(some).result, other.energy(some.texts)
 
 
 by_steps = {steps: turned(time_steps=steps) for steps in (1, 2, 4, 8)}
-by_threshold = {threshold: turned(threshold=threshold) for threshold in (0.4, 0.5, 0.6, 0.8, 1.0)}
+by_threshold = {threshold: turned(threshold=threshold) for threshold in (0.2, 0.3, 0.4, 0.6, 0.8, 1.0)}
 ax = viz.new_figure(6.5, 3.6).subplots()
-for knob, found, style, place in (("T", by_steps, "ko-", (-10, 6)), ("threshold", by_threshold, "bs--", (5, -11))):
+for knob, found, style, place in (("T", by_steps, "ko-", (-10, 5)), ("threshold", by_threshold, "bs:", (6, -13))):
     energy = [1e6 * e.student.total_mj for _, e in found.values()]
     right = 100 * np.array([[a.accuracy, a.low, a.high] for a, _ in found.values()])
     ax.errorbar(energy, right[:, 0], yerr=np.abs(right[:, 1:] - right[:, :1]).T, fmt=style, label=knob)
@@ -173,20 +174,22 @@ show(ax)
 
 # %%
 cost = {steps: e for steps, (_, e) in by_steps.items()}
-assert np.ptp([a.accuracy for a, _ in by_steps.values()]) < 0.06, "time steps hardly change what it says"
+assert np.ptp([a.accuracy for a, _ in by_steps.values()]) < 0.06, "time steps hardly change how often it is right"
 assert cost[1].ratio < 0.6 * cost[2].ratio and cost[8].ratio > 6 * cost[1].ratio, "and cost nearly in proportion"
 assert cost[8].matrix_ratio < 0.8 and cost[8].ratio > 1, "at 8 the products still save; the whole does not"
-assert by_threshold[1.0][0].accuracy < by_threshold[0.5][0].accuracy - 0.1, "a threshold that is too high costs answers"
+assert max(by_threshold[far][0].accuracy for far in (0.2, 1.0)) < by_steps[2][0].accuracy - 0.05, "it learned at 0.5"
 assert by_threshold[1.0][1].ratio > cost[1].ratio, "and saves less than a time step does"
 
 # %% [markdown]
-# **What we saw.** This student was trained with two steps, and answers nearly as well with one, for half the energy. A
-# higher threshold means fewer spikes, but it pays in accuracy, and spikes are not all that costs. With 8 steps it
-# takes more than a BERT, though its products take two thirds. That is the first thing that 0.9 pJ hides.
+# **What we saw.** This student, trained with two steps and a threshold of 0.5, is right nearly as often with one step,
+# for half the energy. Then why two, or the paper's four? With direct coding one step did as well as more in lesson 05
+# too; we know of no task in these lessons on which more pay. The threshold is a dear knob: turned far, either way, it
+# costs answers. With 8 steps the student takes more than a BERT, though its products take two thirds. That is the first
+# thing that 0.9 pJ hides.
 #
 # ## What 0.9 pJ hides
 #
-# **Norms and neurons.** They are no spikes: real arithmetic, for each output, in each time step.
+# **Norms and neurons.** They are no spikes: real arithmetic, for each output, in each time step. By kind of row:
 
 # %%
 shares = {kind: energy / report.student.total_mj for kind, energy in report.student.by_kind().items()}
@@ -208,14 +211,12 @@ hidden = {"arithmetic alone": report.ratio}
 for memory, price in (("on chip", 5), ("DRAM", 640)):
     hidden[f"{memory}, a weight once"] = (spiking + price * fetched_once) / (usual + price * fetched_once)
 hidden["on chip, for each operation"] = (spiking + 5 * report.student.accumulates) / (usual + 5 * report.twin.macs)
-for name, ratio in hidden.items():
-    print(f"{name:28} student / BERT {ratio:.0%}")
+print(*(f"{name:28} student / BERT {ratio:.0%}" for name, ratio in hidden.items()), sep="\n")
 assert hidden["DRAM, a weight once"] > 0.8, "nearly all of the energy is that of memory, which is the same for both"
 assert min(hidden.values()) == report.ratio, "and wherever the weights lie, less is saved than it seems"
 
 # %% [markdown]
-# **This computer.** Products on a CPU do not skip a 0; they multiply by it. What is counted above is what a chip that
-# is made for spikes *would* save. Here is the time.
+# **This computer.** Products on a CPU do not skip a 0; they multiply by it. The count is of a chip made for spikes.
 
 # %%
 bert = Bert(same_shape(run.model.config), np.random.default_rng(0))
@@ -229,32 +230,30 @@ assert slow > 0.5 * dense, "far from the share that the ledger promises"
 # %% [markdown]
 # ## Break it
 #
-# Who is only asked for energy has an easy answer: say nothing. Raise the threshold until no neuron fires.
+# Who is only asked for energy has an easy answer: say nothing, with a threshold that nobody reaches.
 
 # %%
 silent, spent = turned(threshold=100.0)
 share = spent.student.total_mj / report.student.total_mj
 print(f"{silent.accuracy:.1%} right, for {share:.0%} of the energy")
 assert next(row.accumulates for row in spent.rows if row.name == "blocks.1.mlp.output") == 0, "nobody fires"
-assert 0.4 < silent.accuracy < 0.75, "little better than a guess"
-assert 0.3 < share < 1, "and far from free"
+assert 0.4 < silent.accuracy < 0.75 and 0.3 < share < 1, "little better than a guess, and far from free"
 
 # %% [markdown]
-# **What we saw.** The input spikes still go past the silent blocks to the classifier, which sees little more than a bag
-# of words. Norms, neurons and the weights that the input meets are paid for all the same. An energy without an
-# accuracy beside it means little.
+# **What we saw.** The input spikes go past the silent blocks to the classifier, which sees little but a bag of words.
+# Norms, neurons and the weights that the input meets are paid for. An energy without an accuracy means little.
 #
 # ## Exercises
 #
 # Answers are in `solutions/lesson_11.py`.
 #
 # **1.** What is the largest number of time steps with which a spiking layer of this firing rate costs less than a dense
-# one?
+# one, on a chip with these prices? (Not as much: less.)
 
 
 # %%
-def most_steps(rate: float) -> int:
-    """Spikes for each input and time step, above 0; 0 if one step is too many."""
+def most_steps(rate: float, addition: float, mac: float) -> int:
+    """Spikes for each input and time step, above 0; prices in pJ. 0 if one step is too many."""
     return ...  # your code
 
 
@@ -262,8 +261,8 @@ def most_steps(rate: float) -> int:
 check.steps(most_steps)
 
 # %% [markdown]
-# **2.** A chip can, for each input by itself, add a weight as often as the count says, or multiply it once and add. It
-# takes what is cheaper. What does a layer cost?
+# **2.** A chip can, for each input by itself, add a weight as often as the count says, at 0.9 pJ each, or multiply it
+# once and add, for 4.6 pJ. It takes what is cheaper. What does a layer cost?
 
 
 # %%
@@ -297,3 +296,4 @@ check.share(sentences_to_share)
 #   (arXiv 1506.02626): the prices of memory, in its table 1.
 # - C. Lv et al.: *SpikeBERT: A Language Spikformer Learned from BERT with Knowledge Distillation* (arXiv 2308.15122).
 # - `minispike/ledger.py`: every assumption in a sentence; `minispike/energy.py`: how spikes become rows.
+# - Lesson 12: networks that fire too little, or too much.

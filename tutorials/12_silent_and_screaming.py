@@ -14,7 +14,7 @@ from checks import lesson_12 as check
 from lesson import show
 from sklearn.datasets import load_digits
 
-from minispike import Tensor, no_grad, viz
+from minispike import Tensor, backend, no_grad, viz
 from minispike.data.batches import Batch
 from minispike.energy import measure_energy
 from minispike.models.spikebert import SpikeBERT
@@ -31,8 +31,10 @@ from minispike.snn.surrogate import ATan, Surrogate, Triangle
 # %% [markdown]
 # ## A silent one
 #
-# A SpikeBERT as the reference program begins, and its twin. The one difference is the time constant: $\tau = 10$
-# against $\tau = 2$. `Recorder` counts the spikes of each layer, and one backward pass shows what each would learn.
+# The network of the reference program, small, with fresh weights and $T = 4$ time steps, twice. The one difference is
+# the time constant: $\tau = 2$, as the program trains it, and $\tau = 10$. `Recorder` counts the spikes of each layer,
+# and one backward pass shows what each would learn. (`mix` are the neurons behind attention's sums; `mlp.hidden` and
+# `mlp.output` the two layers of the feed-forward part. `features=False` leaves out what only distillation needs.)
 
 # %%
 rng = np.random.default_rng(0)
@@ -62,17 +64,17 @@ def look(model: SpikeBERT) -> tuple[dict[str, float], dict[str, float]]:
 for ax, rates, tau in zip(viz.new_figure(10.0, 3.8).subplots(1, 2), (quiet, awake), (10, 2), strict=True):
     viz.firing_rate_bars(ax, rates).set_title(f"tau = {tau}")
 show(ax)
-print("gradients in block 0: tau 10, tau 2")
+print(f"tau 10: q fires in one of {1 / quiet['blocks.0.attention.q']:,.0f} time steps\ngradients, tau 10 and tau 2:")
 for name in (name for name in slope if name.startswith("blocks.0")):
     print(f"{name:25} {no_slope[name]:.0e}, {slope[name]:.0e}")
 assert max(rate for name, rate in quiet.items() if "block" in name) < 0.003 < 0.03 < awake["blocks.0.attention.q"]
 assert all(no_slope[f"blocks.0.attention.{part}"] < 1e-3 * slope[f"blocks.0.attention.{part}"] for part in "qkv")
-assert no_slope["blocks.0.attention.output"] == quiet["blocks.0.attention.mix"] == 0
+assert no_slope["blocks.0.attention.output"] == 0 and list(quiet.values()).count(0) == 6, "three layers of each block"
 
 # %% [markdown]
-# **What we saw.** With $\tau = 10$ a neuron fires in one time step of two thousand or so, and behind attention (`mix`)
-# never. Queries, keys and values get less than a thousandth of the gradient: each is multiplied by the others, which
-# are nearly all 0 (lesson 07). The output of attention gets none at all: a weight learns from its input, and that is 0.
+# **What we saw.** With $\tau = 10$ a query fires in one time step of two thousand or so (the bars say 0.1 %), and three
+# layers never. Queries, keys and values get less than a thousandth of the gradient: each is multiplied by the others,
+# which are nearly all 0 (lesson 07). The output of attention gets none: a weight learns from its input, and that is 0.
 #
 # ## Why?
 #
@@ -86,24 +88,22 @@ recording = record_sentence(made(SILENT), ids[0])
 currents = recording.currents["blocks.0.attention.q"][0, 3]
 slow = recording.trace("blocks.0.attention.q", 3, [int(np.abs(currents - 1.7).argmin())])
 fast = membrane_trace(slow.current, replace(slow.neuron, tau=2.0))
-upper, lower = viz.new_figure(7.0, 4.4).subplots(2, 1, sharex=True)
+upper, lower = viz.new_figure(7.0, 4.4).subplots(2, 1)
 viz.membrane_trace(upper, slow, title="tau = 10")
 viz.membrane_trace(lower, fast, title="tau = 2, the same input")
 show(lower)
 
 assert np.allclose(slow.before[:, 0], slow.current[:, 0] * (1 - 0.9 ** np.arange(1, 5)), atol=1e-5), "the closed form"
 assert slow.spikes.sum() == 0 < fast.spikes.sum() and abs(currents.std() - 1) < 0.01
-for tau in (10, 2):
-    gain = 1 - (1 - 1 / tau) ** 4
-    print(f"tau {tau:>2}: gain {gain:.2f}, so an input of {1 / gain:.2f} standard deviations to fire at all")
+gains = {tau: 1 - (1 - 1 / tau) ** 4 for tau in (10, 2)}
+print({tau: f"gain {g:.2f}: fires with an input of {1 / g:.2f} standard deviations" for tau, g in gains.items()})
 
 # %% [markdown]
-# **What we saw.** Four steps are over before the slow membrane has noticed.
+# ## Three cures, and one that only helps
 #
-# ## Four cures
-#
-# The formula names three: a smaller $\tau$, a lower $\theta$, a larger input (the weight of the norm). A fourth, a
-# wider surrogate, makes nobody fire, but makes those who do not *easier to teach*.
+# Four steps are over before the slow membrane has noticed. The formula names three cures: a smaller $\tau$, a lower
+# $\theta$, a larger input (the weight of the norm). A wider surrogate, with an $\alpha$ of 0.8 for the usual 2, makes
+# nobody fire, but makes those who do not *easier to teach*.
 
 # %%
 cures = {
@@ -117,27 +117,26 @@ found = {name: look(model) for name, model in cures.items()}
 rate = {name: np.mean([100 * r for n, r in rates.items() if "block" in n]) for name, (rates, _) in found.items()}
 for name, (_, gradients) in found.items():
     q, hidden = gradients["blocks.0.attention.q"], gradients["blocks.0.mlp.hidden"]
-    print(f"{name:13} {rate[name]:5.2f} % fire; gradient {q:.0e} in q, {hidden:.0e} in mlp.hidden")
+    print(f"{name:13} {rate[name]:5.2f} % fire; gradient {q:.1e} in q, {hidden:.1e} in mlp.hidden")
 woken = ("tau 2", "threshold 0.3", "norm weight 3")
 assert all(rate[name] > 20 * rate["as it is"] for name in woken)
 assert all(found[name][1]["blocks.0.attention.q"] > 1000 * no_slope["blocks.0.attention.q"] for name in woken)
 assert found["norm weight 3"][0]["blocks.0.attention.mix"] < 0.1 * awake["blocks.0.attention.mix"]
 assert found["alpha 0.8"][0] == quiet, "not one spike more"
-assert found["alpha 0.8"][1]["blocks.0.mlp.hidden"] > 1.5 * no_slope["blocks.0.mlp.hidden"], "and more to learn"
+assert all(1.3 * g <= found["alpha 0.8"][1][layer] <= 4 * g for layer, g in no_slope.items()), "and more to learn"
 
 # %% [markdown]
 # **What we saw.** The first three wake the network; the weight of the norm least, for the neurons behind attention have
-# no norm before them. The wider surrogate lets through more where the path is not multiplied by 0, as in the MLP. It
-# does not help attention.
+# no norm before them. The wider surrogate multiplies gradients by two or so, large or small: that of q stays tiny.
 #
 # ## A screaming one
 #
 # Lower the threshold of the healthy one. What a neuron says of a token in $T = 4$ steps is one of 16 words, such as
-# 0101. How much it tells is the *entropy* of its words over many tokens,
+# 0101. How much it tells of a token is the *entropy* of its words over many tokens, in *bits*,
 #
-# $$ H = -\sum_w p_w \log_2 p_w , $$
+# $$ H = -\sum_w p_w \log_2 p_w . $$
 #
-# in bits. In words: how surprising they are; 0 for a neuron that always says the same, be it 0000 or 1111.
+# In words: how surprising they are; 0 for a neuron that always says the same, 1 if it says 0000 as often as 1111.
 
 
 # %%
@@ -148,60 +147,61 @@ def bits(spikes: np.ndarray) -> float:
     return float(-(shares * np.log2(np.where(shares > 0, shares, 1))).sum(axis=1).mean())
 
 
-thresholds, told, mixed, cost = (3.0, 2.0, 1.0, 0.5, 0.2, 0.1, 0.03, 0.01), [], [], []
-batch = Batch(ids, np.ones_like(ids, dtype=bool), None, None, np.arange(len(ids)))
+thresholds, told, cost = (3.0, 2.0, 1.0, 0.5, 0.2, 0.1, 0.03, 0.01), [], []
 for threshold in thresholds:
     model, seen = made(replace(HEALTHY, threshold=threshold)), {}
     with no_grad():
-        model(ids, features=False, observe=seen.__setitem__)
+        model(ids, features=False, observe=lambda name, array, seen=seen: seen.update({name: backend.to_numpy(array)}))
     told.append(np.mean([bits(seen[layer]) for layer in layer_neurons(model)]))
-    mixed.append((float(seen["blocks.0.attention.mix"].mean()), bits(seen["blocks.0.attention.mix"])))
-    cost.append(100 * measure_energy(model, [batch]).matrix_ratio)
+    cost.append(100 * measure_energy(model, [Batch(ids, ids >= 0, None, None, np.arange(8))]).matrix_ratio)
 
-ax = viz.new_figure(6.5, 2.8).subplots()
-ax.semilogx(thresholds, told, "o-", color="black", label="bits (left)")
-ax.set(xlabel="threshold", ylabel="bits a neuron tells of a token")
+ax = viz.new_figure(5.5, 2.8).subplots()
+ax.semilogx(thresholds, told, "o-", color="black")
+ax.set(xlabel="threshold", ylabel="bits a neuron tells\nof a token (circles)")
 other = ax.twinx()
-other.semilogx(thresholds, cost, "s--", color="grey", label="energy (right)")
-other.set_ylabel("energy of matrices\n(% of a BERT)")
-ax.legend(handles=[*ax.lines, *other.lines], frameon=False, loc="upper left", bbox_to_anchor=(1.2, 1.0))
+other.semilogx(thresholds, cost, "s--", color="grey")
+other.set_ylabel("energy of matrices\n(% of a BERT, squares)")
 show(ax)
-for i in (2, -1):
-    print(f"threshold {thresholds[i]}: behind attention {mixed[i][0]:.0%} fire, and tell {mixed[i][1]:.2f} bits")
+q, mix = (seen[f"blocks.0.attention.{layer}"] for layer in ("q", "mix"))  # at the last threshold
+zeros, ones = np.mean(~q.any(axis=0)), np.mean(q.all(axis=0))
+print(f"at {thresholds[-1]}: q says 0000 {zeros:.0%} of the time, 1111 {ones:.0%}; in mix {mix.mean():.0%} fire")
 assert 0 < np.argmax(told) < 6 and max(told) > 1.5 * told[-1] and max(told) > 5 * told[0], "the middle tells most"
-assert all(np.diff(cost) > 0) and cost[-1] > 2.5 * cost[2], "every spike costs"
-assert mixed[-1][0] > 0.9 and mixed[-1][1] < 0.2, "always 1 is as good as never"
+assert all(np.diff(cost) > 0) and cost[-1] > 1.4 * cost[3], "every spike costs"
+assert min(zeros, ones) > 0.4 and mix.mean() > 0.9 and bits(mix) < 0.2, "always 1 is as good as never"
 
 # %% [markdown]
-# **What we saw.** A hill. On its right nobody speaks. On its left a neuron knows little but 0000 and 1111, at three
-# times the price. Behind a norm half of the inputs are negative, so there half stay silent whatever the threshold;
-# behind attention, whose sums of spikes cannot be negative, everybody fires, and says nothing.
+# **What we saw.** A hill. On its right nobody speaks. On its left a neuron tells less for more energy. In q, behind a
+# norm, half of the inputs are negative, so half say 0000, and the others 1111; behind attention, whose sums of spikes
+# cannot be negative, everybody fires, and says nothing.
 #
 # ## Death in training
 #
-# Lesson 05 put a price of 1 on spikes, and the network fell silent. While the price stands, silence is cheapest, and it
-# stays. Take the price away: does it come back? Far below the threshold, what is left of the gradient is the
-# surrogate's tail. `ATan` has $\tfrac{\alpha}{2} / (1 + (\tfrac{\pi}{2} \alpha u)^2)$, `Triangle` has none.
+# Lesson 05 put a price of 1 on spikes, and the network fell silent: while the price stands, silence is cheapest. Take
+# it away: does the network come back? Call a neuron *lost* that stays more than 1 below its threshold for every image.
+# What is left of its gradient is the surrogate's tail, of `ATan` small, of `Triangle` nothing. AdamW divides a gradient
+# by the root of a running mean of its squares, so a small one may still make a step. But that mean forgets a thousandth
+# a step: of the large gradients before, two thirds are left after 20 epochs. So we try the *same* optimiser, and else
+# begin with a new one. And some get a *wish* (a *regulariser*): the squared distance of the firing rate from 0.2, as a
+# loss.
 
 # %%
 u = np.array([-0.5, -1.5, -6.0])
 for surrogate in (ATan(2.0), Triangle(1.0), Triangle(0.1)):
     print(f"{surrogate}: slope {surrogate.derivative(u.copy()).round(4)} at {u}")
-assert np.allclose(ATan(2.0).derivative(u.copy()), 1 / (1 + (np.pi * u) ** 2)), "small, but not 0"
-assert not Triangle(1.0).derivative(u.copy())[1:].any(), "exactly 0"
-digits = load_digits()
-pixels, classes = (digits.data / 16.0).astype(np.float32), digits.target
+assert not Triangle(1.0).derivative(u.copy())[1:].any() and 0.6 < 0.999 ** (20 * 20) < 0.7, "exactly 0; two thirds"
+pixels, classes = np.float32(load_digits().data / 16.0), load_digits().target
 
 
-def life(before: Surrogate, after: Surrogate, wish: float = 0.0) -> tuple[np.ndarray, np.ndarray]:
-    """A reader of digits, 25 epochs with a price of 1 on spikes and 20 without: its firing rate in each step of the 20,
+def life(before: Surrogate, after: Surrogate, wish: float = 0.0, new: bool = True) -> tuple[np.ndarray, np.ndarray]:
+    """A reader of digits, 25 epochs with a price of 1 on spikes and 60 without: its firing rate in each step of the 60,
     and how far the weights of each neuron that was lost have moved in them."""
     draw, rates = np.random.default_rng(2), []
     first, second = Linear(64, 64, draw), Linear(64, 10, draw)
-    for epoch in range(45):
+    for epoch in range(85):
         neuron = LIFNeuron(surrogate=before if epoch < 25 else after)
-        if epoch in (0, 25):
+        if epoch == 0 or (epoch == 25 and new):
             optimiser = AdamW(ModuleList([first, second]).named_parameters(), weight_decay=0.0)
+        if epoch == 25:
             currents, weights = first(Tensor(pixels)).numpy(), first.weight.numpy()
         for rows in np.array_split(draw.permutation(len(pixels)), 20):
             optimiser.zero_grad()
@@ -212,41 +212,40 @@ def life(before: Surrogate, after: Surrogate, wish: float = 0.0) -> tuple[np.nda
             optimiser.step(0.005)
             rates.append(rate.item())
     potentials = membrane_trace(currents.reshape(1, -1), neuron, 4).before.reshape(-1, 64)  # at the end of the price
-    lost = potentials.max(axis=0) < 0  # for every image more than 1 below the threshold
-    return np.array(rates[500:]), np.abs(first.weight.numpy() - weights).max(axis=1)[lost]
+    return np.array(rates[500:]), np.abs(first.weight.numpy() - weights).max(axis=1)[potentials.max(axis=0) < 0]
 
 
+# %%
 A, B, WIDE = ATan(), Triangle(), Triangle(0.1)
-lives = {"ATan": life(A, A), "ATan, wish": life(A, A, wish=10.0), "Triangle": life(B, B)}
-lives |= {"Triangle, wish": life(B, B, wish=10.0), "Triangle, widened": life(B, WIDE)}
+lives = {"ATan, wish": life(A, A, wish=10.0), "ATan": life(A, A), "ATan, same optimiser": life(A, A, new=False)}
+lives |= {"Triangle": life(B, B), "Triangle, wish": life(B, B, wish=10.0), "Triangle, widened": life(B, WIDE)}
 ax = viz.new_figure(6.5, 2.8).subplots()
-for (name, (rates, moved)), style in zip(lives.items(), ("-", "--", "-", ":", "-."), strict=True):
-    ax.plot(100 * rates.reshape(20, 20).mean(axis=1), style, color="black" if "ATan" in name else "#888888", label=name)
+for (name, (rates, moved)), style in zip(lives.items(), ("--", "-", "-.", "-", ":", "-."), strict=True):
+    ax.plot(100 * rates.reshape(60, 20).mean(axis=1), style, color="black" if "ATan" in name else "#888888", label=name)
     print(f"{name}: {len(moved)} of 64 neurons were lost, their weights have moved by up to {moved.max():.2f}")
-    assert len(moved) > 40
-ax.set(xlabel="epoch since the price is gone", ylabel="firing rate (%)", xticks=range(0, 20, 2))
+ax.set(xlabel="epoch since the price is gone", ylabel="firing rate (%)")
 ax.legend(frameon=False, fontsize="small", loc="upper left", bbox_to_anchor=(1.0, 1.0))
 show(ax)
 back = {name: int(np.argmax(rates > 0.08)) for name, (rates, _) in lives.items()}  # the first step, or 0: never
-assert lives["ATan"][0][0] < 0.02 and 0 < back["ATan, wish"] < back["ATan"], "a tail is enough, with a wish sooner"
-assert lives["Triangle"][1].max() == lives["Triangle, wish"][1].max() == 0, "not moved by a bit"
-assert back["Triangle"] == back["Triangle, wish"] == 0 < back["Triangle, widened"]
+kept = lives["ATan, same optimiser"][0]
+assert 0 < back["ATan, wish"] < back["ATan"] < 400 and len(moved) > 40, "a tail is enough, with a wish sooner"
+print(f"same optimiser: {kept[:300].mean():.1%} fire in 15 epochs, {kept[-20:].mean():.1%} after 60")
+assert kept[:300].mean() < 0.001 and kept[-20:].mean() < 0.5 * lives["ATan"][0][-20:].mean()
+assert lives["Triangle"][1].max() == lives["Triangle, wish"][1].max() == 0 < back["Triangle, widened"], "not a bit"
 
 # %% [markdown]
-# **What we saw.** `ATan` fires again by itself. Far down its slope is some thousandths of the highest, but AdamW
-# divides by the size of a gradient, so a small one is slow, not lost. With a wish (a *regulariser*: the squared
-# distance of the rate from 0.2) it is back sooner. With `Triangle` the lost stay lost, and a wish does not help: its
-# gradient comes through the same surrogate, and is 0. That must first be widened until it reaches them.
+# **What we saw.** With a tail and a new optimiser the network fires again by itself, with a wish sooner. With the same
+# optimiser, which remembers, little comes back. With `Triangle` the lost stay lost (two lines lie on each other), and a
+# wish does not help: its gradient comes through the same surrogate, and is 0, until that is widened to reach them.
 #
 # ## Break it
 #
-# A fifth cure for $\tau = 10$: do not divide the input by $\tau$ (`decay_input=False`), for ten times the gain.
+# Another cure for $\tau = 10$: do not divide the input by $\tau$ (`decay_input=False`), for ten times the gain.
 
 # %%
 loud, _ = look(made(replace(SILENT, decay_input=False)))
-q, mix = loud["blocks.0.attention.q"], loud["blocks.0.attention.mix"]
-print(f"gain {10 * (1 - 0.9**4):.2f}: {q:.0%} fire in q, {mix:.0%} behind attention")
-assert mix > 0.5, "from silence to screaming in one word"
+print(f"gain {10 * (1 - 0.9**4):.2f}:", *(f"{part} {loud[f'blocks.0.attention.{part}']:.0%}" for part in ("q", "mix")))
+assert loud["blocks.0.attention.mix"] > 0.5, "from silence to screaming in one word"
 
 # %% [markdown]
 # ## A checklist
@@ -254,18 +253,18 @@ assert mix > 0.5, "from silence to screaming in one word"
 # | symptom | measure | cure |
 # |-|-|-|
 # | a layer is silent | its inputs against $\theta / (1 - d^T)$ | smaller $\tau$, lower $\theta$, larger norm |
-# | it fires, and does not learn | gradients by layer: times what 0? | wake what it is multiplied by |
+# | it fires, and does not learn | gradients by layer; the factors beside them | wake the factor that is 0 |
 # | gradients tiny, not 0 | how far is the threshold? | a wider surrogate (exercise 2) |
 # | half fire behind norms, all behind attention | bits, energy | higher $\theta$, a price on spikes |
-# | rates fall to 0 in training | the price; the surrogate's tail | lower price; `ATan`, or wider; a wish |
+# | rates fall to 0 in training | the price; the surrogate's tail | lower price, new optimiser; wider surrogate; wish |
 #
 # ## Exercises
 #
 # Answers are in `solutions/lesson_12.py`.
 #
-# **1.** Predict the 7 % of the healthy network. A neuron at rest gets a constant input, drawn from the standard normal
-# distribution. At which rate does it fire in $T$ steps, in the mean over inputs? (With its hard reset, whoever needs
-# $n$ steps for the first spike fires every $n$ steps.)
+# **1.** Predict the 7 % of q in the healthy network. A neuron at rest gets a constant input, drawn from the standard
+# normal distribution. At which rate does it fire in $T$ steps, in the mean over inputs? (With its hard reset, whoever
+# needs $n$ steps for the first spike fires every $n$ steps.)
 
 
 # %%
@@ -278,7 +277,8 @@ def expected_rate(tau: float, threshold: float, steps: int) -> float:
 check.rate(expected_rate)
 
 # %% [markdown]
-# **2.** With which $\alpha$ has `ATan` the largest derivative at a distance $u$ from the threshold?
+# **2.** The derivative of `ATan` is $\tfrac{\alpha}{2} / (1 + (\tfrac{\pi}{2} \alpha u)^2)$. With which $\alpha$ is it
+# largest, at a distance $u$ from the threshold?
 
 
 # %%
@@ -296,3 +296,4 @@ check.alpha(best_alpha)
 # - J. Rossbroich, J. Gygax, F. Zenke: *Fluctuation-driven Initialization for Spiking Neural Network Training* (arXiv
 #   2206.10226): how to begin neither silent nor screaming, and firing rates as a regulariser.
 # - `minispike/record.py`: what can be watched. `minispike/snn/surrogate.py`: the tails.
+# - Lesson 13: what the paper says, tried.

@@ -17,7 +17,7 @@ from IPython.display import Markdown, display
 from lesson import MODELS, show
 
 import minispike
-from minispike import MinispikeError, Tensor, no_grad, viz
+from minispike import MinispikeError, Tensor, backend, no_grad, viz
 from minispike.data.reviews import build_reviews
 from minispike.distill.losses import Alignment, feature_loss, layer_map
 from minispike.energy import MAC_PICOJOULE, bert_ledger
@@ -47,7 +47,7 @@ def token_ids(texts: list[str], length: int = 24) -> np.ndarray:
 
 
 def margins(model: SpikeBERT, texts: list[str], length: int = 24) -> np.ndarray:
-    """By how much the logit of "positive" is above that of "negative", for each sentence."""
+    """By how much the logit of label 1, "positive", is above that of 0, "negative", for each sentence."""
     ids = token_ids(texts, length)
     with no_grad():
         parts = [
@@ -106,8 +106,12 @@ show(ax)
 
 # %% [markdown]
 # **What we saw.** A pair is solved where its two margins have opposite signs: top left or bottom right. The reference
-# network has all its points on the diagonal. The student, which has positions, leaves it. Most real reviews are told by
-# their words, so the paper's numbers are no less true for that; but they are the numbers of a bag of tokens.
+# network has all its points on the diagonal; the student leaves it. Its attention is as blind to order. But to each
+# embedding a learned vector of its *position* is added, before the first spikes are made; and in every half block a
+# quarter of the channels is read from the token before, and a quarter from the token after (a *token shift*).
+#
+# Most real reviews are told by their words: on SST-2 a plain bag of words, trained here, gets 80.6 % (`README.md`). So
+# the paper's 85.39 % need no order; but they are the number of a bag of tokens.
 #
 # ## Padding takes part
 #
@@ -115,11 +119,13 @@ show(ax)
 # are attended to, and are in the mean. So the length that somebody set is part of the input. Set another.
 
 # %%
-padded = [np.array([margins(model, texts[:200], n) for n in (24, 32)]) for model in (reference(3), student)]
-changed = np.mean((padded[0][0] > 0) != (padded[0][-1] > 0))
-print(f"padded to 32 tokens in place of 24, {changed:.0%} of the reference network's answers are others")
-assert np.ptp(padded[1], axis=0).max() < 1e-9, "a masked network says what it says"
-assert np.ptp(padded[0], axis=0).min() > 1e-6, "and one without a mask does not, for any sentence"
+models = [student, *(reference(seed) for seed in range(8))]
+masked, *padded = (np.array([margins(model, texts[:200], n) for n in (24, 32)]) for model in models)
+changed = [np.mean((short > 0) != (long > 0)) for short, long in padded]
+turned = f"{min(changed):.0%} to {max(changed):.0%}"
+print(f"padded to 32 tokens in place of 24, {turned} of a reference network's answers are others, by its seed")
+assert max(changed) > 0.1 and min(np.ptp(two, axis=0).min() for two in padded) > 1e-9, "no sentence is as it was"
+assert np.ptp(masked, axis=0).max() < 1e-9, "a masked network says what it says"
 
 # %% [markdown]
 # ## Three lines of a training program
@@ -137,7 +143,7 @@ weights = {f"module.{name}": array for name, array in student.state_dict().items
 fits = [name for name, _ in student.named_parameters() if name in weights]
 fresh = SpikeBERT(run.model.config)  # what a non-strict loader leaves, and does not mention
 nothing = np.mean((margins(fresh, texts) > 0) == labels)
-print(f"non-strict: {len(fits)} of {len(weights)} tensors; a network that begins so gets {nothing:.0%} of the pairs")
+print(f"non-strict: {len(fits)} of {len(weights)} tensors; a network that begins so has {nothing:.0%} right")
 assert not fits and abs(nothing - 0.5) < 0.1
 try:
     fresh.load_state_dict(weights)
@@ -153,15 +159,15 @@ assert [loss.item() for loss in wrong] == [1 / 8, 1 / 32], "every number is off 
 # ## Additions only?
 #
 # A spike is 0 or 1, so a weight need not be multiplied: it is added or not. But a block *adds* its spikes to its input.
-# The next one reads a count, at most 1 of the embedding and 2 of each block before: 25, or 5 bits, after the paper's
-# 12 blocks. And after each matrix of a block a layer norm takes means and squares of real numbers. Look into six blocks
-# that have learned nothing yet, and at the energy of the student.
+# The next one reads a count, at most 1 of the embedding and 2 of each block before: 25, or 5 bits, behind the last of
+# the paper's 12 (24 within it, lesson 11). And after each matrix a layer norm takes means and squares of real numbers.
+# Look into six blocks that have learned nothing yet, and at the energy of the student.
 
 # %%
 seen = {}
 with no_grad():
     reference(1, depth=6)(token_ids(texts[:50]), features=False, observe=seen.__setitem__)
-counts = [seen[f"blocks.{i}.attention.q.input"] for i in range(6)]
+counts = [backend.to_numpy(seen[f"blocks.{i}.attention.q.input"]) for i in range(6)]
 assert all(np.array_equal(x, np.round(x)) and x.max() <= 1 + 2 * i for i, x in enumerate(counts))
 ax = viz.new_figure(6.0, 2.6).subplots()
 for i, shade, x in ((0, "black", -0.2), (5, "#aaaaaa", 0.2)):
@@ -175,34 +181,24 @@ energy = run.energy(texts[:400])
 kinds, total = energy.student.by_kind(), energy.student.total_mj
 multiplied = MAC_PICOJOULE * energy.student.macs * 1e-9 / total
 print(f"norms take {kinds['norm'] / total:.0%} of the energy, multiply-accumulates in all {multiplied:.0%}")
-print(f"of a BERT of its shape it needs {energy.ratio:.1%}; counting matrices alone, {energy.matrix_ratio:.1%}")
-assert energy.ratio > energy.matrix_ratio and kinds["norm"] > 0.1 * total and multiplied > 0.1
+mac = bert_ledger(BertConfig(), [128], "mac")
+assert kinds["norm"] > 0.1 * total and multiplied > 0.1 and abs(2 * mac.matrix_mj / 102.24 - 1) < 0.01
 
 # %% [markdown]
 # **What we saw.** "Additions only" holds if a count of 3 is three additions, as this library charges it. The norms
 # multiply real numbers, and need hardware that can: here for a good quarter of the energy, in a wide network for less,
-# as the sums grow with the width and the norm of a sum does not.
+# as each output adds up $D$ inputs but is normed once.
 #
-# ## Whose energy?
-#
-# The paper gives a BERT 102.24 mJ a sentence, at 4.6 pJ a multiply-accumulate. Count again.
-
-# %%
-mac, paper = (bert_ledger(BertConfig(), [128], convention) for convention in ("mac", "paper"))
-print(f"BERT-base, 128 tokens: {mac.dense_macs / 1e9:.2f} G multiply-accumulates")
-print(f"at 4.6 pJ each, {mac.matrix_mj:.1f} mJ; at 4.6 pJ for each FLOP, {paper.matrix_mj:.1f} mJ")
-assert abs(paper.matrix_mj / 102.24 - 1) < 0.01 and np.isclose(paper.matrix_mj, 2 * mac.matrix_mj)
-
-# %% [markdown]
-# A multiply-accumulate is *two* floating-point operations, and the 4.6 pJ pay for both (3.7 and 0.9). The paper charges
-# them for each. It does the same to the spikes: the ratio stands, the millijoules are twice too many.
+# (The paper's 102.24 mJ for a BERT are, at 128 tokens, 4.6 pJ for each *FLOP*, two to a multiply-accumulate: lesson 11.
+# A ratio stands, if both sides are counted so; the millijoules are twice too many.)
 #
 # ## The best of thirty
 #
 # The program measures on the *test set* after every epoch, calls it validation, and reports the best of (at most) 30.
 # Suppose that training has come to rest at 85.39 %, and epochs differ by chance alone. What does the best one say? If
 # each epoch throws dice for all 1,821 sentences anew, too much. But neighbouring epochs agree on most sentences: so
-# suppose also that one in ten is open, a coin, and the rest are settled.
+# suppose also that one in ten is open, a coin, and the rest are settled. For comparison, two lines of the paper's
+# ablation: by how many points its mean of four sets falls without the augmentation, and without the cross entropy.
 
 # %%
 N, P, EPOCHS, TRIES = 1821, 0.8539, 30, 4000
@@ -214,17 +210,18 @@ gain = {name: 100 * (np.maximum.accumulate(a, axis=1) - a.mean()).mean(axis=0) f
 ax = viz.new_figure(6.5, 3.2).subplots()
 for (name, chance), style in zip(gain.items(), ("-", "--"), strict=True):
     ax.plot(np.arange(1, EPOCHS + 1), chance, style, color="black", label=f"chance, {name}")
-for name, lost, style in (("augmentation", 0.76, "-."), ("cross entropy", 0.17, ":")):  # points, mean of four sets
-    ax.axhline(lost, color="grey", linestyle=style, label=f"{name}, in the paper")
-ax.set(xlabel="epochs to choose the best from", ylabel="gain by chance (points)")
+for name, lost, style in (("augmentation", 0.76, "-."), ("cross entropy", 0.17, ":")):
+    ax.axhline(lost, color="grey", linestyle=style, label=f"lost without {name}")
+ax.set(xlabel="epochs to choose the best from", ylabel="accuracy (points)")
 ax.legend(frameon=False, fontsize="small", loc="upper left", bbox_to_anchor=(1.0, 1.0))
 show(ax)
-assert gain["all sentences open"][-1] > gain["one in ten"][-1] > 2 * 0.17
+print({name: f"+{points[-1]:.2f}" for name, points in gain.items()})
+assert gain["all sentences open"][-1] > 1.5 > gain["one in ten"][-1] > 0.7
 
 # %% [markdown]
-# **What we saw.** Choosing adds half a point or more of nothing. It was done to every row of the ablation, and much of
-# it cancels there; how much, nobody knows, and 0.17 points of one set are three sentences of 1,821. (This library
-# chooses on a *dev* set.) The large differences, 3 points without either stage, are another matter.
+# **What we saw.** Choosing adds three quarters of a point or more of nothing. It was done to every row of the ablation,
+# and much of it cancels there; how much, nobody knows, and 0.17 points of one set are three sentences of 1,821. (This
+# library chooses on a *dev* set.) The large differences, 3 points without either stage, are another matter.
 #
 # ## Break it
 #
@@ -249,7 +246,7 @@ print(f"cross entropy: at least {min(curve):.6f}; ln 2 is {np.log(2):.6f}")
 # %%
 rows = [
     ("it reads sentences", f"it reads bags: 50 % of mirror pairs, whatever the weights; mended, {knows:.0%}"),
-    ("padding is nothing", f"it spikes: {changed:.0%} of an untrained network's answers turn round"),
+    ("padding is nothing", f"it spikes: {turned} of an untrained network's answers turn round"),
     ("distilled from the teacher's layers", f"from {early}, never from the last of 12"),
     ("stage 2 starts from stage 1", f"unless names differ: then {len(fits)} of {len(weights)} tensors, in silence"),
     ("additions only", f"counts up to {1 + 2 * 12}; {multiplied:.0%} of the small student's energy multiplies"),
@@ -278,12 +275,12 @@ check.limit(bag_limit)
 
 # %% [markdown]
 # **2.** Without dice: the expected accuracy of the best of so many epochs, if each gets each of $n$ sentences right
-# with probability $p$, independently.
+# with probability $p$, independently. (For $n$ = 1,821 `math.comb` outgrows a float; `math.lgamma` gives logarithms.)
 
 
 # %%
 def expected_best(p: float, n: int, epochs: int) -> float:
-    """A share from 0 to 1, exactly."""
+    """A share from 0 to 1, to six digits; p is neither 0 nor 1."""
     return ...  # your code
 
 
@@ -294,6 +291,9 @@ check.best(expected_best)
 # ## Where to read on
 #
 # - C. Lv et al.: *SpikeBERT: A Language Spikformer Learned from BERT with Knowledge Distillation* (arXiv 2308.15122).
-# - M. Horowitz: *Computing's Energy Problem (and what we can do about it)* (ISSCC 2014): the picojoules.
 # - `README.md`, "The student": every difference to the program. `minispike/models/spikebert.py` has both networks.
-# - Lesson 12: the program's network with $\tau = 10$, which begins nearly silent.
+# - Lesson 12: a reference network with $\tau = 10$, which is nearly silent.
+#
+# That is the end of the course. You can build a spiking network, check its gradients, teach it, count its energy, and
+# doubt a table. Now take data of your own: `minispike distill --data FOLDER` (`README.md`, "On real data"). Of the
+# source read `minispike/snn/neurons.py`, `models/spikebert.py` and `distill/losses.py` first.

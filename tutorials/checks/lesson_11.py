@@ -10,13 +10,14 @@ from checks.verdict import Verdict, tell
 from minispike.energy import AC_PICOJOULE, MAC_PICOJOULE
 
 
-def steps(answer: Callable[[float], Any]) -> Verdict:
-    """Exercise 1: step by step, until it does not pay."""
+def steps(answer: Callable[[float, float, float], Any]) -> Verdict:
+    """Exercise 1: step by step, until it does not pay; with the last prices 8 steps cost just as much."""
 
-    def most(rate: float) -> int:
-        return next(t for t in itertools.count() if rate * (t + 1) * AC_PICOJOULE >= MAC_PICOJOULE)
+    def most(rate: float, addition: float, mac: float) -> int:
+        return next(t for t in itertools.count() if rate * (t + 1) * addition >= mac)
 
-    return tell(answer, [((rate,), most(rate)) for rate in (0.2, 0.05, 0.9, 1.3, 7.0)])
+    tried = [(rate, AC_PICOJOULE, MAC_PICOJOULE) for rate in (0.2, 0.05, 0.9, 1.3, 7.0)]
+    return tell(answer, [(words, most(*words)) for words in [*tried, (0.5, 1.0, 4.0)]])
 
 
 def cheaper(answer: Callable[[np.ndarray, int], Any]) -> Verdict:

@@ -1,5 +1,6 @@
 """Exercises of lesson 12: silent and screaming networks."""
 
+import math
 from collections.abc import Callable
 from statistics import NormalDist
 from typing import Any
@@ -30,6 +31,12 @@ def alpha(answer: Callable[[float], Any]) -> Verdict:
 
     def largest(u: float) -> Callable[[Any], bool]:
         heights = [float(ATan(other).derivative(np.array([u]))[0]) for other in np.geomspace(0.001, 1000, 20_001)]
-        return lambda found: float(ATan(float(found)).derivative(np.array([u]))[0]) >= max(heights) * (1 - 1e-6)
+        enough = max(heights) * (1 - 1e-6)
+
+        def is_largest(found: Any) -> bool:
+            inside = 0 < float(found) < math.inf  # of other numbers there is no surrogate
+            return inside and float(ATan(float(found)).derivative(np.array([u]))[0]) >= enough
+
+        return is_largest
 
     return tell(answer, [((u,), largest(u)) for u in (-1.0, -0.25, 6.0)])

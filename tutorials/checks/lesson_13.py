@@ -39,5 +39,14 @@ def best(answer: Callable[[float, int, int], Any]) -> Verdict:
         outcomes = itertools.product(range(n + 1), repeat=epochs)
         return sum(max(rights) * math.prod(chance[k] for k in rights) for rights in outcomes) / n
 
+    def of_the_lesson() -> float:
+        """1,821 sentences, 85.39 % and 30 epochs, in whole numbers: of 10^(4 n) ways, those with up to k right."""
+        n, right, ways, expected = 1821, 8539, 0, 0.0
+        for k in range(n):
+            ways += math.comb(n, k) * right**k * (10_000 - right) ** (n - k)
+            expected += 1 - (ways / 10_000**n) ** 30
+        return expected / n
+
     tried = [(0.5, 1, 1), (0.5, 1, 3), (0.8, 6, 4), (0.9, 20, 3)]
-    return tell(answer, [(words, summed(*words)) for words in tried])
+    cases = [(words, summed(*words)) for words in tried]
+    return tell(answer, [*cases, ((0.8539, 1821, 30), of_the_lesson())])

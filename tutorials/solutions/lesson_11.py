@@ -5,9 +5,9 @@ import math
 import numpy as np
 
 
-def most_steps(rate: float) -> int:
-    """The last whole number below ``4.6 / (0.9 rate)``."""
-    return math.ceil(4.6 / (0.9 * rate)) - 1
+def most_steps(rate: float, addition: float, mac: float) -> int:
+    """The last whole number below ``mac / (addition rate)``."""
+    return math.ceil(mac / (addition * rate)) - 1
 
 
 def cheaper_of_two(counts: np.ndarray, outputs: int) -> float:

@@ -16,6 +16,7 @@ def expected_best(p: float, n: int, epochs: int) -> float:
     """The mean of a number from 0 to n is the sum of the chances that it is above 0, 1, ..., n - 1."""
     below, expected = 0.0, 0.0
     for k in range(n):
-        below += math.comb(n, k) * p**k * (1 - p) ** (n - k)
+        log_ways = math.lgamma(n + 1) - math.lgamma(k + 1) - math.lgamma(n - k + 1)  # of math.comb(n, k)
+        below += math.exp(log_ways + k * math.log(p) + (n - k) * math.log(1 - p))
         expected += 1 - below**epochs
     return expected / n
