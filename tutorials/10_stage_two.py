@@ -24,6 +24,7 @@ from minispike.distill.augment import AugmentConfig, augment
 from minispike.distill.losses import LossWeights, layer_map
 from minispike.distill.stages import Distillation, Source, student_logits
 from minispike.distill.start import starting_tables
+from minispike.files import atomic_write
 from minispike.models.spikebert import SpikeBERT
 from minispike.models.spikebert_config import SpikeBERTConfig
 from minispike.nn.losses import kl_divergence
@@ -101,7 +102,7 @@ for text, (negative, positive) in zip(varied.texts, logits, strict=True):
     print(f"{positive - negative:+6.1f}   {text}")
 
 # %% [markdown]
-# On the left is the teacher's opinion: above 0 it is positive. It has one of everything, even of a lone `[MASK]`.
+# On the left is the teacher's opinion: above 0 it is positive. It has one of everything, even of *this film is*.
 #
 # ## The experiment
 #
@@ -186,7 +187,8 @@ seeds = range(int(os.environ.get("MINISPIKE_LESSON_SEEDS", "1")))
 runs = {name: [distilled(*row, seed) for seed in seeds] for name, row in ROWS.items()}
 record = MODELS / "ablation.json"
 if len(seeds) > 1:
-    record.write_text(json.dumps(runs, indent=1) + "\n")
+    with atomic_write(record) as file:
+        file.write(json.dumps(runs, indent=1) + "\n")
 recorded = json.loads(record.read_text())
 
 answers = as_batch(tokenizer, test.texts)

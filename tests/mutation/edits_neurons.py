@@ -293,6 +293,11 @@ EDITS: dict[str, list[tuple[str, str, str]]] = {
         ("masked = v if mask is None else v * mask", "masked = v", "the mask is not applied in the composition"),
     ],
     "minispike/snn/shift.py": [
+        (
+            "    if not 0 <= channels <= half:\n",
+            "    if not 0 <= channels <= 2 * half:\n",
+            "channels that overlap are let in",
+        ),
         ("out[..., 1:, :c] = x[..., :-1, :c]", "out[..., :-1, :c] = x[..., 1:, :c]", "to the wrong side"),
         ("        out[..., :1, :c] = 0\n", "", "the first token sees itself"),
         ("        out[..., -1:, c : 2 * c] = 0\n", "", "the last token sees itself"),
