@@ -3,6 +3,7 @@
 import importlib
 import math
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +36,10 @@ def test_a_lesson_is_short_and_has_its_parts(source: Path) -> None:
     assert len(text.splitlines()) < 300
     for part in ("**Goal.**", "## Break it", "## Exercises", "## Where to read on", "# your code", "assert "):
         assert part in text, part
+
+
+FUNCTIONS = [exercise for exercise in EXERCISES if not isinstance(exercise.wrong[0], type)]
+"""The exercises whose answer is a function, not a class."""
 
 
 @pytest.fixture(params=EXERCISES, ids=lambda e: f"{e.lesson}-{e.check}")
@@ -84,7 +89,12 @@ def test_wrong_answers(exercise: Exercise, number: int) -> None:
         (math.nan, 2.0, "nan; that is no number"),
         ((1.0, 2.0, 3.0), (1.0, 2.0), "2 results are asked for"),
         ((1.0, np.ones(3)), (1.0, 2.0), "of shape (3,); a single number is asked for"),
-        ("two", 2.0, "'two'; that is of type str"),
+        ("two", 2.0, "'two', of type str; numbers are asked for"),
+        ({}, np.ones(2), "{}, of type dict; numbers are asked for"),
+        (2.0, "two", "2.0, of type float; a string is asked for"),
+        ([[1.0], [1.0, 2.0]], np.ones((2, 2)), "which is no array of numbers"),
+        ("1.0", lambda x: float(x) == 1.0, "'1.0', of type str; numbers are asked for"),
+        (np.array([1.0]), lambda x: float(x[0]) == 1.0, "of shape (1,); a single number is asked for"),
         (2.5, 2.0, "gives 2.5."),
         (None, 2.0, "gives None."),
         (2.0, None, "gives 2.0."),
@@ -105,6 +115,20 @@ def test_a_verdict_tells_the_kind_of_a_mistake(found: Any, expected: Any, told: 
 def test_a_verdict_on_an_answer_that_raises() -> None:
     verdict = importlib.import_module("checks.verdict").tell(lambda x: 1 / x, [((0,), 1.0)])
     assert repr(verdict) == "Not yet: <lambda>(0) raises ZeroDivisionError: division by zero"
+
+
+@pytest.mark.parametrize("found", [None, True, "text", math.nan, Path(), Tensor(1.0), {}, (), (n for n in (1.0, 2.0))])
+@pytest.mark.parametrize("exercise", FUNCTIONS, ids=lambda e: f"{e.lesson}-{e.check}")
+def test_answers_of_a_wrong_kind(exercise: Exercise, found: Any) -> None:
+    told = verdict(exercise, lambda *_: found)
+    assert not told
+    assert repr(told).startswith("Not yet: "), told
+
+
+def test_an_answer_that_is_half_done() -> None:
+    tell = importlib.import_module("checks.verdict").tell
+    assert repr(tell(partial(max, 1.0), [((2.0,), 2.0)])).startswith("Right: functools.partial(")
+    assert "still to be written" in repr(tell(lambda x: (x, ...), [((1.0,), (1.0, 2.0))]))
 
 
 def test_every_exercise_is_here() -> None:

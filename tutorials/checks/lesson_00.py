@@ -24,4 +24,4 @@ def where(answer: Callable[[object], Any]) -> Verdict:
         check_grads: "gradcheck.py",
         exp: "ops/functions.py",
     }
-    return tell(answer, [((thing,), home.__eq__) for thing, home in homes.items()])
+    return tell(answer, [((thing,), home) for thing, home in homes.items()])

@@ -20,7 +20,7 @@ def slope(answer: Callable[..., Any]) -> Verdict:
     exact = float((3 * x**2 * direction).sum())
 
     def close(step: float) -> Callable[[Any], bool]:
-        return lambda found: abs(float(found) - exact) <= 20 * step**2 + 1e-8
+        return lambda found: abs(float(found) - exact) <= 20 * step**2 + 1e-6
 
     words = [(cubic, x, direction, step) for step in (1e-2, 1e-3, 1e-4)]
     return tell(answer, [(case, close(case[-1])) for case in words])

@@ -30,7 +30,7 @@ def launch(answer: Callable[[float, float, float], Any]) -> Verdict:
     """Exercise 2: moving as many takes as long as a launch."""
 
     def as_long(launch: float, bandwidth: float, bytes_each: float) -> Callable[[Any], bool]:
-        return lambda found: abs(float(found) * bytes_each / bandwidth - launch) <= 1e-9 * launch
+        return lambda found: abs(float(found) * bytes_each / bandwidth - launch) <= 1e-6 * launch
 
     tried = [(10e-6, 4.8e12, 8.0), (0.5e-6, 16e9, 12.0), (5e-6, 1e12, 4.0)]
     return tell(answer, [(words, as_long(*words)) for words in tried])
