@@ -3,9 +3,11 @@
 Most show the student that ships with the lessons (``tutorials/models``).
 """
 
+from contextlib import redirect_stderr
 from functools import cache
+from io import StringIO
 from pathlib import Path
-from tempfile import mkdtemp
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -101,7 +103,14 @@ def surrogates() -> Any:
 
 def losses() -> Any:
     """Forty steps of stage 2, with a fresh student and the BERT of the lessons."""
-    run, folder = student(), Path(mkdtemp())
+    with TemporaryDirectory() as folder, redirect_stderr(StringIO()):
+        rows = _stage_two(student(), Path(folder))
+    terms = [term for term in viz.numeric_terms(rows) if term not in ("rate", "gradient_norm")]
+    return viz.loss_curves(None, rows, terms, title="stage 2")
+
+
+def _stage_two(run: LoadedRun, folder: Path) -> list[dict[str, Any]]:
+    """The journal of forty steps."""
     Bert.from_folder(MODELS / "bert-finetuned").to_onnx(folder / "teacher.onnx")
     reviews = build_reviews(ReviewsConfig(labelled=640, dev=100, test=100, unlabelled=0))
     texts = run.encode(reviews.train.texts)
@@ -110,9 +119,8 @@ def losses() -> Any:
     task = Distillation("stage 2", SpikeBERT(run.model.config), [source], LossWeights(features=5.0), (0,))
     with Journal(folder / "metrics.jsonl") as journal:
         train(task, TrainConfig(steps=40, learning_rate=5e-3), Keeper(folder / "checkpoint", journal))
-    rows = Journal.read(folder / "metrics.jsonl")
-    terms = [term for term in viz.numeric_terms(rows) if term not in ("rate", "gradient_norm")]
-    return viz.loss_curves(None, rows, terms, title="stage 2")
+    view.close()
+    return Journal.read(folder / "metrics.jsonl")
 
 
 def rates() -> Any:

@@ -106,10 +106,10 @@ def built(folder: Path, text: str) -> Any:
 
 def test_a_page_with_a_link_to_the_code(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert built(tmp_path, "{line}`walk <minispike.graph:differentiate>` and $x^2$") == 0
-    page = (tmp_path / "out/index.html").read_text()
+    page = (tmp_path / "out/index.html").read_text(encoding="utf-8")
     line = find(ROOT, "minispike.graph:differentiate").first
     assert f'href="source/minispike/graph.html#L-{line}"' in page
-    assert f'id="L-{line}"' in (tmp_path / "out/source/minispike/graph.html").read_text()
+    assert f'id="L-{line}"' in (tmp_path / "out/source/minispike/graph.html").read_text(encoding="utf-8")
     assert "<svg" in page
 
 

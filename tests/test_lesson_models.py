@@ -20,7 +20,7 @@ for needed in ("tokenizers", "onnxruntime", "safetensors"):
 
 from tutorials.make_models import FOLDER, take
 
-README = (FOLDER / "README.md").read_text()
+README = (FOLDER / "README.md").read_text(encoding="utf-8")
 
 
 def said_of(name: str) -> float:

@@ -23,8 +23,14 @@ with backend.use("cupy"):
 
 def run_on(kind: str, source: Path) -> None:
     """Run a lesson in a second process, as its notebook would: beside the modules of the lessons."""
-    pytest.importorskip("IPython", reason="needs the extra 'tutorials'")
-    places = [Path(__file__).parent, FOLDER, FOLDER.parent, *filter(None, os.environ.get("PYTHONPATH", "").split(":"))]
+    for needed in ("IPython", "sklearn", "matplotlib", "onnxruntime", "safetensors", "tokenizers"):
+        pytest.importorskip(needed, reason="needs the extra 'tutorials'")
+    places = [
+        Path(__file__).parent,
+        FOLDER,
+        FOLDER.parent,
+        *filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep)),
+    ]
     setting = os.environ | {"PYTHONPATH": os.pathsep.join(map(str, places))}
     command = [sys.executable, "-c", DRIVER, kind, str(source)]
     done = subprocess.run(command, cwd=FOLDER, env=setting, capture_output=True, text=True)

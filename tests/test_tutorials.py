@@ -2,6 +2,7 @@
 
 import importlib
 import math
+import re
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -32,10 +33,14 @@ def test_a_notebook_is_that_of_its_source(source: Path) -> None:
 
 @pytest.mark.parametrize("source", SOURCES, ids=lambda path: path.stem)
 def test_a_lesson_is_short_and_has_its_parts(source: Path) -> None:
-    text = source.read_text()
+    text = source.read_text(encoding="utf-8")
     assert len(text.splitlines()) < 300
-    for part in ("**Goal.**", "## Break it", "## Exercises", "## Where to read on", "# your code", "assert "):
+    parts = ("**Goal.**", "**What we saw.**", "## Break it", "## Exercises", "## Where to read on", "# your code")
+    for part in (*parts, "assert ", "show("):
         assert part in text, part
+    if "$$" in text:
+        assert re.search(r"\bin words\b", text, re.IGNORECASE), "an equation is read aloud"
+    assert 2 <= text.count("# %%\ncheck.") <= 3, "exercises"
 
 
 FUNCTIONS = [exercise for exercise in EXERCISES if not isinstance(exercise.wrong[0], type)]
@@ -54,7 +59,11 @@ def verdict(exercise: Exercise, answer: Callable[..., Any]) -> Any:
 def stub(exercise: Exercise) -> Any:
     """The answer as the lesson hands it out: the cell with its name, run alone."""
     (source,) = [path for path in SOURCES if path.name.startswith(exercise.lesson)]
-    (cell,) = [c for c in source.read_text().split("# %%") if f" {exercise.answer}(" in c and "# your code" in c]
+    (cell,) = [
+        c
+        for c in source.read_text(encoding="utf-8").split("# %%")
+        if f" {exercise.answer}(" in c and "# your code" in c
+    ]
     names: dict[str, Any] = {"np": np, "Surrogate": Surrogate}
     exec(cell, names)
     return names[exercise.answer]
@@ -132,6 +141,6 @@ def test_an_answer_that_is_half_done() -> None:
 
 
 def test_every_exercise_is_here() -> None:
-    handed_out = sum(path.read_text().count("return ...  # your code") for path in SOURCES)
-    classes = sum(path.read_text().count("(Surrogate):") for path in SOURCES)  # of two methods
+    handed_out = sum(path.read_text(encoding="utf-8").count("return ...  # your code") for path in SOURCES)
+    classes = sum(path.read_text(encoding="utf-8").count("(Surrogate):") for path in SOURCES)  # of two methods
     assert handed_out - classes == len(EXERCISES)

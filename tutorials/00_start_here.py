@@ -27,7 +27,7 @@ from pathlib import Path
 
 import numpy as np
 from checks import lesson_00 as check
-from lesson import show  # helpers of the lessons, in the files beside this notebook
+from lesson import show  # checks and lesson are files beside this notebook
 
 import minispike
 from minispike import Tensor, backend, viz
@@ -93,7 +93,8 @@ root = Path(minispike.__file__).parent
 def lines(name: str) -> int:
     """Lines of a module or of a package."""
     path = root / name
-    return sum(len(p.read_text().splitlines()) for p in ([path] if path.is_file() else sorted(path.rglob("*.py"))))
+    files = [path] if path.is_file() else sorted(path.rglob("*.py"))
+    return sum(len(file.read_text(encoding="utf-8").splitlines()) for file in files)
 
 
 for name, what in MAP.items():
@@ -104,7 +105,8 @@ order = [name.removesuffix(".py") for name in MAP]
 for place, name in enumerate(order):
     files = [root / f"{name}.py"] if (root / f"{name}.py").is_file() else sorted((root / name).rglob("*.py"))
     for file in files:
-        used = set(re.findall(r"^(?:from|import) minispike\.(\w+)", file.read_text(), re.MULTILINE))
+        text = file.read_text(encoding="utf-8")
+        used = set(re.findall(r"^(?:from|import) minispike\.(\w+)", text, re.MULTILINE))
         assert not used & set(order[place + 1 :]), f"{file.name} uses what stands below it"
 
 # %% [markdown]
@@ -122,6 +124,9 @@ print(f"the network is {share:.0%} of these lines")
 assert share < 0.5
 
 # %% [markdown]
+# **What we saw.** Layers, neurons and models are less than half. The rest is what makes them learn, what they learn
+# from, and what shows that it is right.
+#
 # Every public name says what it takes, gives and raises, in shapes and units. Ask for it where you stand. (What this
 # one means is the matter of lesson 03.)
 

@@ -124,6 +124,8 @@ assert losses[-1] < 1e-2 < losses[0]
 print(f"from {losses[0]:.2f} to {losses[-1]:.1e}")
 
 # %% [markdown]
+# **What we saw.** It learns. (The bump is a step that was too long; the next ones make up for it.)
+#
 # ## Break it
 #
 # **A deep graph.** A spiking network is unrolled over time; a graph of thousands of operations in a row is nothing

@@ -77,8 +77,8 @@ print("spikes at steps", [t for t, (_, s) in enumerate(by_hand, 1) if s])
 # $$ m_n = x\,(1 - d^n), \qquad d = 1 - 1/\tau, $$
 #
 # which creeps up to $x$ and, for $\tau > 1$, never gets there. So a neuron whose input is below the threshold stays
-# silent for ever. (*At* the threshold rounding decides: after some fifty steps $m_n$ is $x$ to the last digit.) Above
-# it, the first spike comes in the first step in which $m_n \ge \theta$, that is
+# silent for ever. (*At* the threshold rounding decides: for $\tau = 2$, after some fifty steps $m_n$ is $x$ to the
+# last digit.) Above it, the first spike comes in the first step in which $m_n \ge \theta$, that is
 #
 # $$ n = \left\lceil \frac{\ln(1 - \theta/x)}{\ln d} \right\rceil, $$
 #
@@ -109,7 +109,7 @@ assert len(np.unique(predicted)) < 0.5 * len(currents), "a rate is one over a wh
 # %% [markdown]
 # **What we saw.** Silence up to the threshold, then a steep rise, then stairs: time comes in steps, so the wait between
 # two spikes is a whole number. With as few as four time steps, as networks have, a neuron can only fire 0, 1, 2, 3 or 4
-# times. If only the count is read, that is all the precision there is, and why such networks are hard to train.
+# times. If only the count is read, that is all the precision there is.
 
 # %% [markdown]
 # ## Two ways to reset

@@ -42,8 +42,9 @@ show(figure)
 #
 # $$ P(s_t = 1) = g, $$
 #
-# so that over many steps it fires in a share of $g$ of them. *Direct coding*: the grey itself is the input current of
-# the first layer, the same in every step, and the first neurons turn it into spikes.
+# in words: a throw of a coin for each pixel and step, so that over many steps it fires in a share of $g$ of them.
+# *Direct coding*: the grey itself is the input current of the first layer, the same in every step, and the first
+# neurons turn it into spikes.
 
 
 # %%

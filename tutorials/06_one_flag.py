@@ -227,7 +227,8 @@ if GPU:
     print(f"a step takes {1e3 * there.seconds:.1f} ms here, its matrix products alone {1e3 * there.floor:.1f} ms")
     assert there.floor < there.seconds
 else:
-    record = (Path(minispike.__file__).parents[1] / "benchmarks/results/h200.md").read_text()
+    path = Path(minispike.__file__).parents[1] / "benchmarks/results/h200.md"  # as `pip install -e` has it
+    record = path.read_text(encoding="utf-8")
     on_gpu = [float(line.split("|")[4]) for line in record.splitlines() if re.match(r"\| (fine|stage)", line)]
     on_cpu = [float(s) for s in re.search(r"about ([\d.]+) and ([\d.]+)\s+seconds", record).groups()]
     for name, g, c in zip(("BERT", "SpikeBERT"), on_gpu, on_cpu, strict=True):
@@ -294,6 +295,5 @@ check.launch(numbers_worth_a_launch)
 # - S. Williams, A. Waterman, D. Patterson: *Roofline: An Insightful Visual Performance Model for Multicore
 #   Architectures* (Communications of the ACM 52(4), 2009).
 # - R. Okuta et al.: *CuPy: A NumPy-Compatible Library for NVIDIA GPU Calculations* (LearningSys workshop, NIPS 2017).
-# - NVIDIA: *H200 Tensor Core GPU* (data sheet): 4.8 TB/s.
-# - `minispike/snn/spiking_linear.py`: fused, and composed; `benchmarks/results/`: more measurements.
+# - NVIDIA: *H200 Tensor Core GPU* (data sheet): 4.8 TB/s. `benchmarks/results/`: more measurements.
 # - Lesson 07: attention without a softmax.

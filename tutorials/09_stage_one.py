@@ -8,18 +8,18 @@
 # neither will the student.
 
 # %%
+import inspect
+
 import numpy as np
 from checks import lesson_09 as check
-from lesson import MODELS, as_batch, open_teacher, show
+from lesson import MODELS, as_batch, fresh_student, open_teacher, show
 
 from minispike import no_grad, viz
 from minispike.data.batches import BatchStream
 from minispike.data.reviews import ReviewsConfig, build_reviews
 from minispike.data.tokenizer import Tokenizer
 from minispike.distill.losses import Alignment, feature_loss, layer_map
-from minispike.distill.start import starting_tables
 from minispike.models.spikebert import SpikeBERT
-from minispike.models.spikebert_config import SpikeBERTConfig
 from minispike.nn.optim import AdamW
 
 tokenizer = Tokenizer.from_file(MODELS / "bert-pretrained")
@@ -45,7 +45,8 @@ print(f"{len(texts)} sentences to learn from, {len(held_out)} to look at")
 # ## Which block learns from which layer?
 #
 # A student has fewer blocks than its teacher has layers. Spread them evenly, and let the last learn from the last:
-# $l(i) = \lceil i N / n \rceil$ for $i = 1 \dots n$.
+# $l(i) = \lceil i N / n \rceil$ for $i = 1 \dots n$. (Where blocks have numbers, in names and in pictures, the first
+# one is 0.)
 
 # %%
 print("6 blocks, 12 layers:", layer_map(6, 12))
@@ -60,25 +61,12 @@ assert 12 not in layer_map(6, 12, Alignment(reach="early")), "nobody learns from
 # turned at random, tokens that are alike to the teacher begin with like spikes: two vectors at the angle $\theta$
 # differ in a share of $\theta / \pi$ of their signs (Charikar 2002).
 
-
 # %%
-def new_student(blocks: int, seed: int = 0) -> SpikeBERT:
-    """A student of width 64 that begins with the teacher's embeddings."""
-    rng = np.random.default_rng(seed)
-    config = SpikeBERTConfig(
-        vocab_size=tokenizer.vocab_size, dim=64, depth=blocks, heads=4, attention_scale=0.125, time_steps=2,
-        num_labels=2, max_length=32, threshold=0.5, feature_dim=teacher.hidden_size,
-    )  # fmt: skip
-    student = SpikeBERT(config, rng)
-    tables = starting_tables(teacher.word_embeddings, teacher.position_embeddings, 64, rng)
-    student.embedding.weight.assign(tables.words.astype(np.float32))
-    student.position.weight.assign(tables.positions.astype(np.float32))
-    return student
-
+print(inspect.getsource(fresh_student))
 
 words = teacher.word_embeddings - teacher.word_embeddings.mean(axis=0)
 unit = words / np.linalg.norm(words, axis=1, keepdims=True)
-signs = new_student(2).embedding.weight.numpy() >= 0
+signs = fresh_student(teacher, 2).embedding.weight.numpy() >= 0
 rng = np.random.default_rng(1)
 likeliest = np.argsort(-np.triu(unit @ unit.T, 1), axis=None)[:300]  # the 300 pairs that are most alike,
 pairs = np.vstack([np.c_[np.unravel_index(likeliest, (len(unit),) * 2)], rng.integers(len(unit), size=(700, 2))])
@@ -147,11 +135,11 @@ def distil(student: SpikeBERT, layers: tuple[int, ...], steps: int, other: int =
 
 
 layers = layer_map(2, teacher.num_layers)
-untaught, student = new_student(2), new_student(2)
+untaught, student = fresh_student(teacher, 2), fresh_student(teacher, 2)
 seen, losses = distil(student, layers, 150)
 ax = viz.new_figure(5.2, 3.0).subplots()
 for block, (style, values) in enumerate(zip(("o-", "s--"), zip(*seen, strict=True), strict=True)):
-    ax.plot(range(0, 151, 10), values, style, color="black", label=f"block {block + 1}, from layer {layers[block]}")
+    ax.plot(range(0, 151, 10), values, style, color="black", label=f"block {block}, from layer {layers[block]}")
 ax.axhline(0.0, color="grey", linewidth=0.8)
 ax.set_ylim(-1.4, 1.0)
 ax.set_xlabel("training step")
@@ -209,7 +197,9 @@ show(figure)
 
 # %%
 LOOKS = (60, 120, 180)
-reached = {layer: [r[0] for r in distil(new_student(1), (layer,), 180, every=60)[0][1:]] for layer in range(3)}
+reached = {
+    layer: [r[0] for r in distil(fresh_student(teacher, 1), (layer,), 180, every=60)[0][1:]] for layer in range(3)
+}
 for layer, values in reached.items():
     steps = ", ".join(f"{value:.2f} after {n} steps" for n, value in zip(LOOKS, values, strict=True))
     print(f"one block, from layer {layer}: R^2 = {steps}")
@@ -226,7 +216,7 @@ assert all(a > b > c for a, b, c in zip(*reached.values(), strict=True)), "the d
 # to other words.
 
 # %%
-wrong, falling = distil(new_student(2), layers, 60, other=1)
+wrong, falling = distil(fresh_student(teacher, 2), layers, 60, other=1)
 print(f"the loss falls from {falling[0]:.2f} to {falling[-1]:.2f} (with the right teacher to {losses[59]:.2f}),")
 print("and R^2 is", [f"{value:.2f}" for value in wrong[-1]])
 assert falling[-1] < 0.6 * falling[0]

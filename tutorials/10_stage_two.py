@@ -13,7 +13,7 @@ from io import StringIO
 
 import numpy as np
 from checks import lesson_10 as check
-from lesson import MODELS, as_batch, open_teacher, scratch, show
+from lesson import MODELS, as_batch, fresh_student, open_teacher, scratch, show
 
 from minispike import Tensor, viz
 from minispike.data.batches import collate
@@ -23,10 +23,8 @@ from minispike.data.tokenizer import Tokenizer
 from minispike.distill.augment import AugmentConfig, augment
 from minispike.distill.losses import LossWeights, layer_map
 from minispike.distill.stages import Distillation, Source, student_logits
-from minispike.distill.start import starting_tables
 from minispike.files import atomic_write
 from minispike.models.spikebert import SpikeBERT
-from minispike.models.spikebert_config import SpikeBERTConfig
 from minispike.nn.losses import kl_divergence
 from minispike.train.journal import Journal
 from minispike.train.loop import Keeper, TrainConfig, train
@@ -98,8 +96,8 @@ varied = augment(few, AugmentConfig(passes=8), np.random.default_rng(3))  # thos
 encoded = tokenizer.encode(varied.texts, mask_marks=True)  # the word [MASK] is the token of that name
 batch = collate(encoded, np.arange(len(encoded)), pad_id=tokenizer.pad_id)
 logits = finetuned(batch.input_ids, batch.mask).logits
-for text, (negative, positive) in zip(varied.texts, logits, strict=True):
-    print(f"{positive - negative:+6.1f}   {text}")
+for variant, (negative, positive) in zip(varied.texts, logits, strict=True):
+    print(f"{positive - negative:+6.1f}   {variant}")
 
 # %% [markdown]
 # On the left is the teacher's opinion: above 0 it is positive. It has one of everything, even of *this film is*.
@@ -130,20 +128,6 @@ cache = CacheFolder(scratch("answers"), 2**30)
 print(f"{len(known)} labelled sentences, {len(text)} without labels, {len(unseen)} to test on")
 
 
-def new_student(seed: int) -> SpikeBERT:
-    """One block of width 64, from the teacher's embeddings."""
-    rng = np.random.default_rng(seed)
-    config = SpikeBERTConfig(
-        vocab_size=tokenizer.vocab_size, dim=64, depth=1, heads=4, attention_scale=0.125, time_steps=2, num_labels=2,
-        max_length=32, threshold=0.5, feature_dim=finetuned.hidden_size,
-    )  # fmt: skip
-    student = SpikeBERT(config, rng)
-    tables = starting_tables(finetuned.word_embeddings, finetuned.position_embeddings, 64, rng)
-    student.embedding.weight.assign(tables.words.astype(np.float32))
-    student.position.weight.assign(tables.positions.astype(np.float32))
-    return student
-
-
 def phase(name: str, student: SpikeBERT, steps: int, rate: float, sources: list[Source], weights: LossWeights) -> None:
     """Train a student in place."""
     task = Distillation(name, student, sources, weights, seed_key=(0, 2), pad_id=tokenizer.pad_id)
@@ -152,9 +136,9 @@ def phase(name: str, student: SpikeBERT, steps: int, rate: float, sources: list[
         train(task, config, Keeper(scratch("checkpoint"), journal, minutes=60))
 
 
-def distilled(weights: LossWeights, stage1: bool, transfer: bool, seed: int = 0, teacher=finetuned) -> float:
+def distilled(weights, stage1: bool, transfer: bool, seed: int = 0, teacher=finetuned, steps: int = STEPS) -> float:
     """The accuracy on test of a student taught like this."""
-    student = new_student(seed)
+    student = fresh_student(finetuned, 1, seed)
     if stage1:  # texts, their labels, how many in a batch, and who teaches
         source = Source(text, None, 32, CachedView(pretrained, text, layers, cache))
         phase("stage 1", student, 100, 4e-3, [source], LossWeights(features=1.0, logits=0.0, cross_entropy=0.0))
@@ -162,7 +146,7 @@ def distilled(weights: LossWeights, stage1: bool, transfer: bool, seed: int = 0,
     sources = [Source(known, labelled.labels, share, CachedView(teacher, known, layers, cache))]
     if transfer:
         sources.append(Source(text, None, 32 - share, CachedView(teacher, text, layers, cache)))
-    phase("stage 2", student, STEPS, 8e-3, sources, weights)
+    phase("stage 2", student, steps, 8e-3, sources, weights)
     return float((student_logits(student, unseen, tokenizer.pad_id).argmax(axis=1) == test.labels).mean())
 
 
@@ -189,7 +173,7 @@ record = MODELS / "ablation.json"
 if len(seeds) > 1:
     with atomic_write(record) as file:
         file.write(json.dumps(runs, indent=1) + "\n")
-recorded = json.loads(record.read_text())
+recorded = json.loads(record.read_text(encoding="utf-8"))
 
 answers = as_batch(tokenizer, test.texts)
 taught_by = float((finetuned(answers.input_ids, answers.mask).logits.argmax(axis=1) == test.labels).mean())
@@ -209,20 +193,19 @@ ax.text(100 * taught_by - 0.5, 2.5, "teacher", ha="right", va="center", rotation
 ax.set_xlim(50, 100)
 ax.set_xlabel("right on short test sentences (%): mean of the seeds, and each")
 show(ax)
-means = {name: float(np.mean(values)) for name, values in recorded.items()}
-assert runs["everything"][0] > runs["labels alone"][0] + 0.02
-assert all(means["everything"] > means[name] + 0.05 for name in ("no features", "no logits", "no transfer text"))
-assert 0.02 < means["everything"] - means["no stage 1"] < 0.06
-assert sum(value > 0.8 for value in recorded["no stage 1"]) == 2
-spread = max(np.ptp(values) for values in recorded.values())
-print(f"from seed to seed a row moves by up to {100 * spread:.0f} points")
-assert spread > 0.03
+for name in ("no features", "no logits", "no transfer text", "labels alone"):
+    assert runs["everything"][0] > runs[name][0], f"here: {name}"
+    assert np.mean(recorded["everything"]) > np.mean(recorded[name]) + 0.05, f"recorded: {name}"
+without = np.array(recorded["everything"]) - np.array(recorded["no stage 1"])  # pairs of one seed
+error = float(without.std(ddof=1) / np.sqrt(len(without)))
+print(f"stage 1: {100 * without.mean():+.1f} points in the mean, with a standard error of {100 * error:.1f}")
+assert abs(without.mean()) < 2 * error, "so few seeds cannot tell it from nothing"
 
 # %% [markdown]
 # **What we saw.** Taught with everything, a student is well ahead of one that had labels alone; without features,
-# logits or transfer text nearly all of that is lost. Without stage 1 it depends on the seed: two students got there
-# all the same, two did not, and in the mean it is worth four points (three in the paper). One seed a row would have
-# told another story.
+# logits or transfer text nearly all of that is lost. What stage 1 is worth, four seeds cannot tell: two students got
+# there without it, two did not. (Here stage 2 compares features too, on the same text. The paper, with ten seeds and
+# other text in stage 1, finds three points.) One seed a row would have told whatever story one likes.
 #
 # ## Break it
 #
@@ -244,7 +227,7 @@ class Liar:
         return type(output)(output.hidden_states, None if output.logits is None else output.logits[:, ::-1])
 
 
-misled = distilled(full, stage1=False, transfer=True, teacher=Liar())
+misled = distilled(full, stage1=False, transfer=True, teacher=Liar(), steps=200)
 print(f"a student of a liar: {misled:.1%}")
 assert misled < 0.4, "the teacher's word counts for more than the labels, a tenth of the loss on a quarter of the batch"
 

@@ -12,7 +12,10 @@ from IPython.display import Image, display
 
 from minispike.data.batches import Batch, collate
 from minispike.data.tokenizer import Tokenizer
+from minispike.distill.start import starting_tables
 from minispike.models.bert import Bert
+from minispike.models.spikebert import SpikeBERT
+from minispike.models.spikebert_config import SpikeBERTConfig
 from teachers.onnx_teacher import OnnxTeacher
 
 MODELS = Path(__file__).parent / "models"
@@ -47,6 +50,20 @@ def open_teacher(name: str) -> OnnxTeacher:
     path = scratch(f"{name}.onnx")
     Bert.from_folder(MODELS / name).to_onnx(path)
     return OnnxTeacher(path, threads=1)
+
+
+def fresh_student(teacher: OnnxTeacher, blocks: int, seed: int = 0) -> SpikeBERT:
+    """An untaught student of width 64, with 2 time steps and 2 classes, that begins with its teacher's embeddings."""
+    rng = np.random.default_rng(seed)
+    config = SpikeBERTConfig(
+        vocab_size=teacher.vocab_size, dim=64, depth=blocks, heads=4, attention_scale=0.125, time_steps=2,
+        num_labels=2, max_length=32, threshold=0.5, feature_dim=teacher.hidden_size,
+    )  # fmt: skip
+    student = SpikeBERT(config, rng)
+    tables = starting_tables(teacher.word_embeddings, teacher.position_embeddings, config.dim, rng)
+    student.embedding.weight.assign(tables.words.astype(np.float32))
+    student.position.weight.assign(tables.positions.astype(np.float32))
+    return student
 
 
 def as_batch(tokenizer: Tokenizer, texts: Sequence[str]) -> Batch:
