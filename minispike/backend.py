@@ -271,9 +271,13 @@ def synchronise(module: Any) -> None:
         module: the array module of the device.
 
     Example:
-        >>> import numpy as np
-        >>> from minispike.backend import synchronise
-        >>> synchronise(np)  # nothing to wait for; with CuPy, stop the clock after this line
+        >>> from time import perf_counter
+        >>> from minispike.backend import default_module, synchronise
+        >>> module, began = default_module(), perf_counter()
+        >>> total = module.ones(1000).sum()  # on a GPU this line only asks for the sum
+        >>> synchronise(module)  # after this one it has been added up
+        >>> perf_counter() > began, float(total)  # and now the clock may be read
+        (True, 1000.0)
     """
     if module is not np:
         module.cuda.runtime.deviceSynchronize()

@@ -21,6 +21,13 @@ class Shadow:
     """What a graph holds of a tensor whose values no backward will read: its history, shape and type.
 
     So the values live as long as somebody holds the tensor, and not as long as the graph.
+
+    Example:
+        >>> from minispike import Tensor
+        >>> x = Tensor([1.0, 2.0], requires_grad=True)
+        >>> held = (x + 1.0).sum().node.inputs[0]  # backward of this sum asks for the shape alone
+        >>> type(held).__name__, held.shape, hasattr(held, "array")
+        ('Shadow', (2,), False)
     """
 
     __slots__ = ("dtype", "node", "shape")
@@ -45,12 +52,32 @@ def _held(tensor: "Tensor", op: "Op") -> "Tensor":
 
 
 def identity(tensor: "Tensor") -> int:
-    """By what the walk knows a tensor: one that an op has made by its node, which its shadows have too."""
+    """By what the walk knows a tensor: one that an op has made by its node, which its shadows have too.
+
+    Example:
+        >>> from minispike import Tensor
+        >>> from minispike.graph import identity
+        >>> y = Tensor([1.0, 2.0], requires_grad=True) + 1.0
+        >>> shadow = y.sum().node.inputs[0]
+        >>> shadow is y, identity(shadow) == identity(y)
+        (False, True)
+    """
     return id(tensor) if tensor.node is None else id(tensor.node)
 
 
 class Node:
-    """The memory of one op call: the op, its inputs, and how often each input had been changed in place."""
+    """The memory of one op call: the op, its inputs, and how often each input had been changed in place.
+
+    Example:
+        >>> from minispike import Tensor
+        >>> x = Tensor(3.0, requires_grad=True)
+        >>> node = (x * x).node
+        >>> type(node).__name__, type(node.op).__name__, [tensor is x for tensor in node.inputs]
+        ('Node', 'Mul', [True, True])
+        >>> x.assign(4.0)
+        >>> node.versions, x.version  # backward of the product would take 4 for the 3 that it has seen: it is refused
+        ((0, 0), 1)
+    """
 
     __slots__ = ("inputs", "op", "versions")
 
@@ -97,6 +124,14 @@ def differentiate(
     """Walk the graph from ``root`` to its leaves; return each leaf that requires a gradient, with it.
 
     Tensors whose `identity` is in ``wanted`` are returned too, leaves or not.
+
+    Example:
+        >>> from minispike import Tensor
+        >>> from minispike.graph import differentiate
+        >>> x, y = Tensor(3.0, requires_grad=True), Tensor(5.0, requires_grad=True)
+        >>> pairs = differentiate(x * y + x, Tensor(1.0), retain_graph=False, create_graph=False)
+        >>> sorted((leaf.item(), gradient.item()) for leaf, gradient in pairs)  # x has y + 1, over two ways; y has x
+        [(3.0, 6.0), (5.0, 3.0)]
     """
     order = _topological_order(root)
     operations = {identity(tensor): tensor.node.alive_op() for tensor in order if tensor.node is not None}
@@ -182,7 +217,16 @@ def _gradients(
 
 
 def add_to(total: Array, array: Array) -> None:
-    """Add in place to a sum that nobody else has seen."""
+    """Add in place to a sum that nobody else has seen.
+
+    Example:
+        >>> import numpy as np
+        >>> from minispike.graph import add_to
+        >>> total = np.array([1.0, 2.0])
+        >>> add_to(total, np.array([10.0, 20.0]))
+        >>> total.tolist(), total.flags.writeable  # locked again, as the array of a tensor is
+        ([11.0, 22.0], False)
+    """
     unlock(total)
     total += array
     lock(total)

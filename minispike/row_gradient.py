@@ -22,6 +22,15 @@ class RowGradient(Tensor):
         length: V.
         rows: ``[R]`` their numbers, ascending, each once.
         values: ``[R, D]`` these rows.
+
+    Example:
+        >>> import numpy as np
+        >>> from minispike.row_gradient import RowGradient
+        >>> g = RowGradient.added_up(4, np.array([2, 0, 2]), np.array([[1.0], [10.0], [100.0]]))
+        >>> g.rows.tolist(), g.values.tolist()  # row 2 was looked up twice
+        ([0, 2], [[10.0], [101.0]])
+        >>> g.array.tolist()
+        [[10.0], [0.0], [101.0], [0.0]]
     """
 
     __slots__ = ("_dense", "length", "rows", "values")
@@ -60,12 +69,32 @@ class RowGradient(Tensor):
 
 
 def numbers(gradient: Tensor) -> Array:
-    """The numbers of a gradient that may be other than zero, in some shape."""
+    """The numbers of a gradient that may be other than zero, in some shape.
+
+    Example:
+        >>> import numpy as np
+        >>> from minispike.row_gradient import RowGradient, numbers
+        >>> g = RowGradient(1000, np.array([7]), np.array([[3.0, 4.0]]))
+        >>> g.shape, numbers(g).tolist()
+        ((1000, 2), [[3.0, 4.0]])
+        >>> float((numbers(g) ** 2).sum()) ** 0.5  # the norm of all 2000 numbers, of which two are read
+        5.0
+    """
     return gradient.values if isinstance(gradient, RowGradient) else gradient.array
 
 
 def plus(total: Tensor, more: Tensor, *, in_place: bool) -> Tensor:
-    """The sum of two gradients of one tensor; ``in_place``: nobody else holds the array of ``total``, if it has one."""
+    """The sum of two gradients of one tensor; ``in_place``: nobody else holds the array of ``total``, if it has one.
+
+    Example:
+        >>> import numpy as np
+        >>> from minispike.row_gradient import RowGradient, plus
+        >>> a = RowGradient(1000, np.array([0, 2]), np.array([[1.0], [2.0]]))
+        >>> b = RowGradient(1000, np.array([2, 7]), np.array([[10.0], [20.0]]))
+        >>> total = plus(a, b, in_place=False)
+        >>> total.rows.tolist(), total.values.tolist()
+        ([0, 2, 7], [[1.0], [12.0], [20.0]])
+    """
     if isinstance(total, RowGradient) and isinstance(more, RowGradient):
         index, values = (np.concatenate(pair) for pair in ((total.rows, more.rows), (total.values, more.values)))
         return RowGradient.added_up(total.length, index, values)

@@ -94,7 +94,7 @@ def spike_raster(
     return ax
 
 
-def label_tokens(ax: "Axes", tokens: Sequence[str] | None, length: int) -> None:
+def label_tokens(ax: "Axes", tokens: Sequence[str] | None, length: int) -> "Axes":
     """Put tokens under the columns of a raster, or their positions where they are too many or not in the
     font.
 
@@ -103,11 +103,13 @@ def label_tokens(ax: "Axes", tokens: Sequence[str] | None, length: int) -> None:
         tokens: as many as ``length``, or None: positions.
         length: L; beyond 48, every second, third, ... position is told.
 
+    Returns:
+        ``ax``.
+
     Example:
         >>> from minispike.charts import new_axes
         >>> from minispike.viz import label_tokens
-        >>> ax = new_axes()
-        >>> label_tokens(ax, ["so", "dull", "好"], length=3)
+        >>> ax = label_tokens(new_axes(), ["so", "dull", "好"], length=3)
         >>> [label.get_text() for label in ax.get_xticklabels()]  # the font has no such character: its position
         ['so', 'dull', '2']
     """
@@ -122,6 +124,7 @@ def label_tokens(ax: "Axes", tokens: Sequence[str] | None, length: int) -> None:
     # A token may hold dollar signs, which are not meant as formulas.
     ax.set_xticklabels([names[i] for i in places], rotation=90 if upright else 0, parse_math=False)
     ax.tick_params(axis="x", labelsize="small", length=0)
+    return ax
 
 
 def attention_map(

@@ -22,12 +22,13 @@ from minispike.ops.op import FusedOp, Op
 
 REFERENCE = (
     "minispike", "minispike.errors", "minispike.backend", "minispike.modes", "minispike.smooth", "minispike.tensor",
+    "minispike.graph", "minispike.row_gradient",
     "minispike.gradcheck", "minispike.ops", "minispike.ops.op", "minispike.ops.arithmetic",
     "minispike.ops.functions", "minispike.ops.special", "minispike.ops.comparison", "minispike.ops.shape",
     "minispike.nn.functional", "minispike.nn.rows", "minispike.nn.layers", "minispike.nn.attention",
     "minispike.nn.losses", "minispike.nn.module", "minispike.nn.optim", "minispike.snn.constants",
     "minispike.snn.neurons", "minispike.snn.surrogate", "minispike.snn.attention", "minispike.snn.shift",
-    "minispike.snn.spiking_linear", "minispike.models.bert", "minispike.models.spikebert",
+    "minispike.snn.kernels", "minispike.snn.spiking_linear", "minispike.models.bert", "minispike.models.spikebert",
     "minispike.models.spikebert_config", "minispike.models.inputs", "minispike.models.bert_folder",
     "minispike.models.bert_weights", "minispike.models.onnx_export", "minispike.data.baselines",
     "minispike.data.batches", "minispike.data.overlap", "minispike.data.review_grammar", "minispike.data.reviews",
@@ -36,7 +37,7 @@ REFERENCE = (
     "minispike.train.loop", "minispike.train.schedule", "minispike.train.predict", "minispike.train.journal",
     "minispike.metrics", "minispike.record", "minispike.ledger", "minispike.energy", "minispike.viz",
     "minispike.charts", "minispike.profile", "minispike.loaded", "minispike.config", "minispike.settings",
-    "minispike.checkpoint", "minispike.files", "teachers.onnx_teacher",
+    "minispike.checkpoint", "minispike.files", "minispike.pipeline", "teachers.onnx_teacher",
 )  # fmt: skip
 """The modules of the API reference."""
 
@@ -47,6 +48,8 @@ WITHOUT = {
     "minispike.distill.teacher.TeacherSource",
     "minispike.train.loop.Task",
     "minispike.models.bert_weights.BertConfigLike",
+    "minispike.pipeline.distill",  # the main job: it asks for teachers, and takes minutes
+    "minispike.pipeline.new_student",  # of what the main job has read and checked, teachers and all
 }
 """What is public in the reference and has no example. The class of an op has none either: its function has it."""
 
@@ -112,6 +115,14 @@ def lacking(module: ModuleType) -> list[str]:
     ]
 
 
+def told_of(page: str) -> set[str]:
+    """The modules of a page's entries; of a function or class the one that offers it and the one that defines it."""
+    found = set[str]()
+    for kind, name in re.findall(r"^\s*\.\. auto(module|function|class):: *(\S+)", page, re.MULTILINE):
+        found |= {name} if kind == "module" else {name.rpartition(".")[0], pkgutil.resolve_name(name).__module__}
+    return found
+
+
 @pytest.mark.parametrize("name", MODULES)
 def test_examples_of(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     if absent := missing(name):
@@ -126,6 +137,20 @@ def test_examples_of(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
 @pytest.mark.parametrize("name", REFERENCE)
 def test_everything_public_has_an_example(name: str) -> None:
     assert lacking(import_module(name)) == []
+
+
+def test_every_page_of_the_reference_is_of_these_modules() -> None:
+    pages = sorted((ROOT / "docs" / "reference").glob("*.md"))
+    found = {page.name: told_of(page.read_text(encoding="utf-8")) for page in pages}
+    assert [name for name, named in found.items() if not named] == ["index.md"], "entries are written another way"
+    assert set[str]().union(*found.values()) - set(REFERENCE) == set()
+
+
+def test_of_a_page_every_kind_of_entry_is_seen() -> None:
+    entries = "# `.. automodule:: no`\n```{eval-rst}\n.. automodule:: minispike.graph\n   :no-members:\n"
+    entries += ".. autofunction:: minispike.viz.spike_raster\n  .. autoclass:: minispike.energy.Ledger\n"
+    assert told_of(entries) == {"minispike.graph", "minispike.viz", "minispike.energy", "minispike.ledger"}
+    assert told_of(".. autofunction:: minispike.viz.loss_curves") == {"minispike.viz", "minispike.charts"}
 
 
 def test_what_has_no_example_is_there_and_has_none() -> None:

@@ -61,7 +61,7 @@ def test_raster_draws_some_neurons_and_one_column_where_nothing_changes() -> Non
 
 def test_tokens_that_cannot_be_drawn_are_numbered() -> None:
     ax: Any = new_figure().subplots()
-    label_tokens(ax, ["$x$", "好", "z"], 3)
+    assert label_tokens(ax, ["$x$", "好", "z"], 3) is ax
     labels = ax.get_xticklabels()
     assert [label.get_text() for label in labels] == ["$x$", "1", "z"]
     assert not any(label.get_parse_math() for label in labels)

@@ -130,10 +130,13 @@ class FoundTeacher:
         content: what its source needs to go on; nobody else looks at it.
 
     Example:
+        >>> from minispike.distill.losses import layer_map
         >>> from minispike.distill.teacher import FoundTeacher
-        >>> found = FoundTeacher(layers=6, positions=512)
-        >>> found.layers, found.positions
-        (6, 512)
+        >>> found = FoundTeacher(layers=12, positions=512)
+        >>> layer_map(depth=4, teacher_layers=found.layers)  # what 4 blocks will learn from, before any work is done
+        (3, 6, 9, 12)
+        >>> [length for length in (128, 512, 600) if length <= found.positions]  # of texts that it can read
+        [128, 512]
     """
 
     layers: int

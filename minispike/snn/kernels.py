@@ -28,6 +28,13 @@ def blocks(array: Array, steps: int) -> list[slice]:
     """The blocks of a layer ``[T or 1, N, ...]`` over ``steps`` time steps, as slices of N; a GPU takes it whole.
 
     None is empty: a layer without neurons has no block.
+
+    Example:
+        >>> import numpy as np
+        >>> from minispike.snn.kernels import blocks
+        >>> layer = np.zeros((1, 80, 1024))  # 80 tokens, 1024 neurons each; 4 * 32 * 1024 is BLOCK
+        >>> [(block.start, block.stop) for block in blocks(layer, steps=4)]
+        [(0, 32), (32, 64), (64, 80)]
     """
     count = array.shape[1]
     if array_module(array) is not np:
@@ -38,7 +45,15 @@ def blocks(array: Array, steps: int) -> list[slice]:
 
 
 def block_scratch(layer: Array, steps: int, blocks: Sequence[slice]) -> Array:
-    """An array ``[steps, n, ...]`` for one block of ``layer`` ``[T, N, ...]`` after the other to overwrite."""
+    """An array ``[steps, n, ...]`` for one block of ``layer`` ``[T, N, ...]`` after the other to overwrite.
+
+    Example:
+        >>> import numpy as np
+        >>> from minispike.snn.kernels import block_scratch
+        >>> layer = np.zeros((1, 80, 1024))
+        >>> block_scratch(layer, 4, [slice(0, 32), slice(32, 64), slice(64, 80)]).shape  # the first is the largest
+        (4, 32, 1024)
+    """
     return empty((steps, blocks[0].stop if blocks else 0, *layer.shape[2:]), layer)
 
 
@@ -66,6 +81,15 @@ def forward(
 
     Returns:
         ``[T, ...]`` spikes as the reset saw them, where these differ from ``spikes`` (frozen in a check), or None.
+
+    Example:
+        >>> import numpy as np
+        >>> from minispike.snn.kernels import forward
+        >>> from minispike.snn.neurons import LIFNeuron
+        >>> spikes, charged, v = np.empty((3, 1)), np.empty((3, 1)), np.empty(1)
+        >>> forward(np.array([[1.5]]), None, LIFNeuron(tau=2.0).constants(), spikes, charged, v, scratch=np.empty(1))
+        >>> charged.ravel().tolist(), spikes.ravel().tolist(), v.tolist()  # m = v / 2 + 1.5 / 2
+        ([0.75, 1.125, 0.75], [0.0, 1.0, 0.0], [0.75])
     """
     given = [a for a in (v, final) if a is not None]
     if not spikes_are_smooth() and kernels_cuda.fuses(c, x, spikes, charged, *given):
@@ -136,6 +160,17 @@ def backward(
         charged: as `forward` left it.
         dx: of the shape of x, filled with its gradient; may be ``charged``, if that is needed no more.
         scratch: ``[T, ...]``, overwritten; may be ``spikes``, if these are needed no more.
+
+    Example:
+        >>> import numpy as np
+        >>> from minispike.snn.kernels import backward
+        >>> from minispike.snn.neurons import LIFNeuron
+        >>> from minispike.snn.surrogate import Rectangle
+        >>> charged, spikes, dx = np.array([[0.75], [1.125]]), np.array([[0.0], [1.0]]), np.empty((2, 1))
+        >>> c = LIFNeuron(tau=2.0, surrogate=Rectangle()).constants()  # whose derivative is 1 near the threshold
+        >>> backward(np.array([[0.0], [1.0]]), None, c, spikes, charged, dx, scratch=np.empty((2, 1)))
+        >>> dx.ravel().tolist()  # half of each input is taken in, and half of the first is left at the second step
+        [0.25, 0.5]
     """
     if kernels_cuda.fuses(c, grad, spikes, charged, dx, *([] if dv is None else [dv])):
         kernels_cuda.backward(grad, dv, c, spikes, charged, dx)

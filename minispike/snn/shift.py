@@ -77,7 +77,8 @@ def shift_tokens_composed(x: Tensor, channels: int, mask: Array | None = None) -
         >>> shift_tokens_composed(x, 1, mask).numpy().tolist()  # the one before it does not see its 30
         [[[0.0, 20.0], [1.0, 0.0], [2.0, 0.0]]]
     """
-    _check_channels(x, c := channels)
+    _check_channels(x, channels)
+    c = channels
     masked = x if mask is None else x * mask
     gap = Tensor._of(array_module(x.array).zeros_like(x.array[..., :1, :c]))
     before = concatenate([gap, x[..., : x.shape[-2] - 1, :c]], axis=-2)
