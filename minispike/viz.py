@@ -1,6 +1,6 @@
 """Pictures of spikes, attention, potentials, losses, energies, accuracies and times.
 
-Every function draws into the axes it is given, or into a new figure, and returns the axes;
+What draws does so into the axes it is given, or into a new figure, and returns the axes;
 ``ax.figure.savefig`` saves it. No function touches pyplot or a display, so they work in a script, a test or a
 notebook alike. Colours differ in lightness too, and lines in style, bars in hatching: nothing is lost in
 greyscale.
