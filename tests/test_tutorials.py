@@ -126,7 +126,7 @@ def test_a_verdict_on_an_answer_that_raises() -> None:
     assert repr(verdict) == "Not yet: <lambda>(0) raises ZeroDivisionError: division by zero"
 
 
-@pytest.mark.parametrize("found", [None, True, "text", math.nan, Path(), Tensor(1.0), {}, (), (n for n in (1.0, 2.0))])
+@pytest.mark.parametrize("found", [None, True, "text", math.nan, Tensor(1.0), (n for n in (1.0, 2.0))])
 @pytest.mark.parametrize("exercise", FUNCTIONS, ids=lambda e: f"{e.lesson}-{e.check}")
 def test_answers_of_a_wrong_kind(exercise: Exercise, found: Any) -> None:
     told = verdict(exercise, lambda *_: found)

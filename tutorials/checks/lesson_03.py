@@ -19,7 +19,7 @@ def _spike_steps(x: float, tau: float, threshold: float, steps: int = 400) -> li
 def first_spike(answer: Callable[[float, float, float], Any]) -> Verdict:
     """Exercise 1."""
     tried = [(1.5, 2.0, 1.0), (3.0, 2.0, 1.0), (1.01, 5.0, 1.0), (0.9, 2.0, 1.0), (0.99, 4.0, 1.0), (0.6, 3.0, 0.5)]
-    return tell(answer, [(words, (_spike_steps(*words) or [None])[0]) for words in tried])
+    return tell(answer, ((words, (_spike_steps(*words) or [None])[0]) for words in tried))
 
 
 def period(answer: Callable[[int, float, float], Any]) -> Verdict:
@@ -29,7 +29,7 @@ def period(answer: Callable[[int, float, float], Any]) -> Verdict:
         return lambda x: _spike_steps(float(x), tau, threshold, 5 * n) == [n, 2 * n, 3 * n, 4 * n, 5 * n]
 
     tried = [(1, 2.0, 1.0), (3, 2.0, 1.0), (5, 8.0, 1.0), (4, 3.0, 0.25)]
-    return tell(answer, [(words, fires_every(*words)) for words in tried])
+    return tell(answer, ((words, fires_every(*words)) for words in tried))
 
 
 def soft_reset(answer: Callable[[float, float, float, float], Any]) -> Verdict:
@@ -46,4 +46,4 @@ def soft_reset(answer: Callable[[float, float, float, float], Any]) -> Verdict:
         (0.0, 2.0, 2.0, 1.0),
         (0.2, 1.0, 2.0, 0.5),
     ]
-    return tell(answer, [(words, after(*words)) for words in tried])
+    return tell(answer, ((words, after(*words)) for words in tried))

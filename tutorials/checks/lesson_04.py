@@ -52,4 +52,4 @@ def width(answer: Callable[[float], Any]) -> Verdict:
 
         return will_do
 
-    return tell(answer, [((alpha,), falls_to_half(alpha)) for alpha in (2.0, 1.0, 7.5)])
+    return tell(answer, (((alpha,), falls_to_half(alpha)) for alpha in (2.0, 1.0, 7.5)))

@@ -16,7 +16,7 @@ def deviation(answer: Callable[[float, int], Any]) -> Verdict:
         return lambda found: abs(float(found) - rates.std()) <= 0.01 * rates.std()
 
     tried = [(0.5, 4), (0.1, 4), (0.9, 100)]
-    return tell(answer, [(words, measured(*words)) for words in tried])
+    return tell(answer, ((words, measured(*words)) for words in tried))
 
 
 def latency(answer: Callable[[np.ndarray, int], Any]) -> Verdict:

@@ -23,7 +23,7 @@ def rows(answer: Callable[[float, int], Any]) -> Verdict:
         return next(n for n in itertools.count(1) if reaches(n, ridge, width))
 
     tried = [(10.0, 256), (3.5, 64), (8.0, 1024), (20.0, 64), (16.0, 64)]
-    return tell(answer, [(words, smallest(*words)) for words in tried])
+    return tell(answer, ((words, smallest(*words)) for words in tried))
 
 
 def launch(answer: Callable[[float, float, float], Any]) -> Verdict:
@@ -33,4 +33,4 @@ def launch(answer: Callable[[float, float, float], Any]) -> Verdict:
         return lambda found: abs(float(found) * bytes_each / bandwidth - launch) <= 1e-6 * launch
 
     tried = [(10e-6, 4.8e12, 8.0), (0.5e-6, 16e9, 12.0), (5e-6, 1e12, 4.0)]
-    return tell(answer, [(words, as_long(*words)) for words in tried])
+    return tell(answer, ((words, as_long(*words)) for words in tried))

@@ -17,7 +17,7 @@ def steps(answer: Callable[[float, float, float], Any]) -> Verdict:
         return next(t for t in itertools.count() if rate * (t + 1) * addition >= mac)
 
     tried = [(rate, AC_PICOJOULE, MAC_PICOJOULE) for rate in (0.2, 0.05, 0.9, 1.3, 7.0)]
-    return tell(answer, [(words, most(*words)) for words in [*tried, (0.5, 1.0, 4.0)]])
+    return tell(answer, ((words, most(*words)) for words in [*tried, (0.5, 1.0, 4.0)]))
 
 
 def cheaper(answer: Callable[[np.ndarray, int], Any]) -> Verdict:
@@ -34,7 +34,7 @@ def cheaper(answer: Callable[[np.ndarray, int], Any]) -> Verdict:
         (np.array([[0, 9, 0], [1, 5, 6]]), 4),
         (np.array([[25, 0], [12, 7]]), 2),
     ]
-    return tell(answer, [(words, charged(*words)) for words in tried])
+    return tell(answer, ((words, charged(*words)) for words in tried))
 
 
 def share(answer: Callable[[int, float, float], Any]) -> Verdict:
@@ -44,4 +44,4 @@ def share(answer: Callable[[int, float, float], Any]) -> Verdict:
         return next(b for b in itertools.count(1) if weights * word / b < arithmetic)
 
     tried = [(1000, 640.0, 30_000.0), (500, 5.0, 10_000.0), (2000, 5.0, 2500.0), (98_304, 640.0, 1.8e6)]
-    return tell(answer, [(words, enough(*words)) for words in tried])
+    return tell(answer, ((words, enough(*words)) for words in tried))

@@ -23,7 +23,7 @@ def rate(answer: Callable[[float, float, int], Any]) -> Verdict:
         return lambda found: bool(abs(float(found) - right) <= 1e-4)
 
     tried = [(2.0, 1.0, 1), (2.0, 1.0, 4), (10.0, 1.0, 4), (4.0, 0.3, 8)]
-    return tell(answer, [(words, counted(*words)) for words in tried])
+    return tell(answer, ((words, counted(*words)) for words in tried))
 
 
 def alpha(answer: Callable[[float], Any]) -> Verdict:
@@ -39,4 +39,4 @@ def alpha(answer: Callable[[float], Any]) -> Verdict:
 
         return is_largest
 
-    return tell(answer, [((u,), largest(u)) for u in (-1.0, -0.25, 6.0)])
+    return tell(answer, (((u,), largest(u)) for u in (-1.0, -0.25, 6.0)))

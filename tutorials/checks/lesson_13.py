@@ -28,7 +28,7 @@ def limit(answer: Callable[[_Sentences, list[int]], Any]) -> Verdict:
         ([twice, twice[::-1], ("good", "bad", "bad")], [1, 1, 0]),
         ([good, good[::-1], good, twice, ("bad",)], [2, 1, 1, 0, 0]),
     ]
-    return tell(answer, [(words, tried(*words)) for words in cases])
+    return tell(answer, ((words, tried(*words)) for words in cases))
 
 
 def best(answer: Callable[[float, int, int], Any]) -> Verdict:
@@ -48,5 +48,6 @@ def best(answer: Callable[[float, int, int], Any]) -> Verdict:
         return expected / n
 
     tried = [(0.5, 1, 1), (0.5, 1, 3), (0.8, 6, 4), (0.9, 20, 3)]
-    cases = [(words, summed(*words)) for words in tried]
-    return tell(answer, [*cases, ((0.8539, 1821, 30), of_the_lesson())])
+    cases = ((words, summed(*words)) for words in tried)  # each when it is come to
+    of_lesson = (((0.8539, 1821, 30), of_the_lesson()) for _ in range(1))
+    return tell(answer, itertools.chain(cases, of_lesson))
