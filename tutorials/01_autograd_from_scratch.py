@@ -191,7 +191,7 @@ assert refused
 # ## The library's engine
 #
 # It is this one, mended: `minispike/tensor.py` is the value, `minispike/ops/` the operations with their derivatives,
-# and `minispike/graph.py` the walk backwards, a file of two hundred lines. One thing it can do that ours cannot: its
+# and `minispike/graph.py` the walk backwards, a file of 250 lines. One thing it can do that ours cannot: its
 # derivatives are themselves made of operations, so that they have derivatives.
 
 # %%

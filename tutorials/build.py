@@ -67,6 +67,7 @@ def run(source: Path) -> Any:
     """
     made = notebook(source)
     how: dict[str, Any] = {"kernel_name": "python3", "timeout": 600, "resources": {"metadata": {"path": str(FOLDER)}}}
+    how["coalesce_streams"] = True  # what a cell prints is one output, however it came
     client = NotebookClient(made, extra_arguments=["--log-level=ERROR"], **how)  # on this machine alone: no warning
     try:
         client.execute()
