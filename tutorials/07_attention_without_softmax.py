@@ -30,8 +30,9 @@ from minispike.snn.surrogate import ATan, spike
 # offer?) and a *value* (what do I hand on?). Token $i$ looks at token $j$ as much as its query matches the other's key,
 # and takes that much of its value:
 #
-# $$ \mathrm{softmax}\!\left(\frac{Q K^\top}{\sqrt d}\right) V , \qquad
-#    \mathrm{softmax}(z)_j = \frac{e^{z_j}}{\sum_i e^{z_i}} . $$
+# $$ \mathrm{softmax}\!\left(\frac{Q K^\top}{\sqrt d}\right) V , $$
+#
+# $$ \mathrm{softmax}(z)_j = \frac{e^{z_j}}{\sum_i e^{z_i}} . $$
 #
 # The $D$ columns are cut into *heads* of $d$ columns, and each head does this by itself.
 #

@@ -86,8 +86,9 @@ assert right > 0.93
 # $$ h_0 = \mathrm{norm}(E_{\mathrm{token}} + P_{\mathrm{place}}), \qquad h_l = \mathrm{layer}_l(h_{l-1}), $$
 #
 # In words: each token begins as the sum of what it is and where it stands, and each layer mixes in what stands around
-# it. So $h_0$ of a word is the same in every sentence that has it at that place, and $h_2$ is not. Take the word at
-# place 5 in two sentences that differ *before* it:
+# it. (A third table tells the two texts of a pair apart; here it adds the same to every token.) So $h_0$ of a word is
+# the same in every sentence that has it at that place, and $h_2$ is not. Take the word at place 5 in two sentences
+# that differ *before* it:
 
 # %%
 twins = ["the film was never dull .", "the film was always dull ."]

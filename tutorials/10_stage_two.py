@@ -37,10 +37,12 @@ pretrained, finetuned = open_teacher("bert-pretrained"), open_teacher("bert-fine
 # %% [markdown]
 # ## The loss
 #
-# $$ \mathcal L = \lambda_f\, \mathcal L_{\text{features}}
-#    + \lambda_k\, K^2\, \mathrm{KL}(p \| q) + \lambda_c\, \mathrm{CE}, \qquad
-#    p = \mathrm{softmax}(t / K),\; q = \mathrm{softmax}(z / K), \qquad
-#    \mathrm{KL}(p \| q) = \sum_c p_c \ln \frac{p_c}{q_c} . $$
+# $$ \mathcal L = \lambda_f\, \mathcal L_{\text{features}} + \lambda_k\, K^2\, \mathrm{KL}(p \| q)
+#    + \lambda_c\, \mathrm{CE}, $$
+#
+# $$ p = \mathrm{softmax}(t / K),\; q = \mathrm{softmax}(z / K), $$
+#
+# $$ \mathrm{KL}(p \| q) = \sum_c p_c \ln \frac{p_c}{q_c} . $$
 #
 # In words: be like the teacher inside (lesson 09), say what the teacher says, and get the labels right. $t$ are the
 # logits of the teacher and $z$ those of the student; KL, the *Kullback-Leibler divergence*, is 0 where $q$ is $p$, and
